@@ -1,0 +1,88 @@
+// Package event holds the messages that a node and the server exchange about a
+// deployment, and that cmds/deploy prints with --json: one JSON object a line.
+package event
+
+import "time"
+
+// Phase names where in its deployment a node is.
+type Phase string
+
+// The phases in the order in which a node goes through them. Failed may follow any of them.
+const (
+	PhaseBoot      Phase = "boot"      // drivers, network
+	PhaseManifest  Phase = "manifest"  // manifest and metainfo from the server
+	PhaseSelect    Phase = "select"    // which disk
+	PhaseWipe      Phase = "wipe"      // old signatures
+	PhasePartition Phase = "partition" // the new table
+	PhaseFetch     Phase = "fetch"     // pieces through the swarm, straight to the disk
+	PhaseSync      Phase = "sync"      // fsync
+	PhaseVerify    Phase = "verify"    // raw hashes read back
+	PhaseReread    Phase = "reread"    // the kernel reads the new table
+	PhaseSeed      Phase = "seed"      // finished, others still depend on this node
+	PhaseGrow      Phase = "grow"      // the last file system grown into the rest of a larger disk
+	PhaseIdentity  Phase = "identity"  // the deployed system gets its name, keys, network and files
+	PhaseLoad      Phase = "load"      // kernel and initrd of the deployed system loaded
+	PhaseDone      Phase = "done"
+	PhaseFailed    Phase = "failed"
+)
+
+// Ended says whether no message follows one with this phase.
+func (p Phase) Ended() bool { return p == PhaseDone || p == PhaseFailed }
+
+// Complete says whether a node in this phase holds every piece of its image.
+func (p Phase) Complete() bool {
+	switch p {
+	case PhaseSync, PhaseVerify, PhaseReread, PhaseSeed, PhaseGrow, PhaseIdentity, PhaseLoad, PhaseDone:
+		return true
+	}
+	return false
+}
+
+// Step is one finished step and how long it took.
+type Step struct {
+	Name    Phase   `json:"name"`
+	Seconds float64 `json:"seconds"`
+}
+
+// Progress is one report of a node. Numbers are totals since the start of the run unless said otherwise.
+type Progress struct {
+	Node  string    `json:"node"` // MAC address in lower case with colons; a host name for cmds/deploy
+	Run   string    `json:"run"`  // random, one for each run: tells a second deployment from a late message
+	Time  time.Time `json:"time"`
+	Image string    `json:"image,omitempty"`
+	Phase Phase     `json:"phase"`
+	Disk  string    `json:"disk,omitempty"`
+
+	PiecesDone  int   `json:"piecesDone"`
+	PiecesTotal int   `json:"piecesTotal"`
+	BytesDone   int64 `json:"bytesDone"`  // raw bytes written to the disk
+	BytesTotal  int64 `json:"bytesTotal"` // raw bytes of the image
+	Rate        int64 `json:"rate"`       // raw bytes per second, over the last few seconds
+
+	FromServer   int64 `json:"fromServer"` // payload bytes received from the server's seeder
+	FromNodes    int64 `json:"fromNodes"`  // payload bytes received from other nodes
+	Uploaded     int64 `json:"uploaded"`   // payload bytes sent to other nodes
+	HashFailures int   `json:"hashFailures,omitempty"`
+
+	Seconds float64 `json:"seconds"` // since the start of the run
+	Steps   []Step  `json:"steps,omitempty"`
+
+	Message  string `json:"message,omitempty"` // a remark for people: which disk was chosen, what was wiped
+	Error    string `json:"error,omitempty"`   // only with PhaseFailed
+	ExitCode int    `json:"exitCode,omitempty"`
+
+	// Warnings are what went wrong without making the deployment a failure, in order: the image is whole on the disk.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Reply is the server's answer to a Progress.
+type Reply struct {
+	// Leave tells a node that holds every piece that nobody depends on it.
+	Leave bool `json:"leave"`
+}
+
+// Settled is what cmds/deploy tells process 1 with --settled: what is to follow, by the command line and the node's profile.
+type Settled struct {
+	Then    string `json:"then"`
+	OnError string `json:"onError"`
+}
