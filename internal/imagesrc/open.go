@@ -1,0 +1,94 @@
+package imagesrc
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open opens a raw file or block device for reading and finds its used extents. A disk that is in use gives a
+// *MountedError and a dirty file system a *DirtyError, unless o.Force is set. A block device is held exclusively
+// until Close, so that nobody mounts it meanwhile.
+func Open(path string, o Options) (*Source, error) {
+	f, use, err := openFile(path, o.Force)
+	if err != nil {
+		return nil, err
+	}
+	d, err := newDisk(f, path, o)
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	if use != "" {
+		d.note("it is in use (%s) and may change while it is copied", use)
+	}
+	if err := d.scan(); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return &Source{f: f, size: d.size, sector: d.sector, table: d.table, extents: d.extents, notes: d.notes}, nil
+}
+
+// openFile opens path and says who uses it, which is an error without force.
+func openFile(path string, force bool) (f *os.File, use string, err error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, "", err
+	}
+	block := st.Mode()&fs.ModeDevice != 0 && st.Mode()&fs.ModeCharDevice == 0
+	if !block && !st.Mode().IsRegular() {
+		return nil, "", fmt.Errorf("%s is neither a file nor a block device", path)
+	}
+	if use, err = usedBy(path, st); err != nil {
+		return nil, "", err
+	}
+	if use != "" && !force {
+		return nil, "", &MountedError{Path: path, Use: use}
+	}
+	flags := os.O_RDONLY
+	if block && !force {
+		flags |= syscall.O_EXCL // EBUSY for whatever the kernel knows and usedBy does not, other mount namespaces too
+	}
+	f, err = os.OpenFile(path, flags, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return nil, "", &MountedError{Path: path, Use: "the kernel says that it or a partition of it is busy"}
+	}
+	return f, use, err
+}
+
+func newDisk(f *os.File, path string, o Options) (*disk, error) {
+	d := &disk{path: path, r: f, sector: 512, o: o}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, fmt.Errorf("size of %s: %w", path, err)
+	}
+	d.size = size
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if st.Mode().IsRegular() {
+		d.nextData = func(off int64) (int64, error) { return f.Seek(off, unix.SEEK_DATA) }
+		return d, nil
+	}
+	d.device = true
+	if d.sector, err = logicalSector(f); err != nil {
+		return nil, fmt.Errorf("logical sector size of %s: %w", path, err)
+	}
+	return d, nil
+}
+
+// logicalSector asks the kernel (BLKSSZGET; the argument is a C int).
+func logicalSector(f *os.File) (int, error) {
+	var n int32
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKSSZGET, uintptr(unsafe.Pointer(&n))); errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
