@@ -1,0 +1,290 @@
+package tracker
+
+import "time"
+
+const (
+	// helpFor is how long a node that reported a stall keeps its additional upstream: taken away
+	// at once, it would stall again behind an upstream that is still slow.
+	helpFor  = 10 * time.Second
+	avoidFor = 15 * time.Second
+	maxClimb = 8  // upstreams of upstreams that are looked at
+	hopeless = 10 // reports of a stall, one after another
+
+	slowShare  = 0.6 // of the best rate: a node below it is looked at closer
+	verySlow   = 0.4 // of the best rate: slow, though its follower is no faster
+	fineShare  = 0.8 // of the best rate: a slow node that reaches it is none
+	slowLeast  = 5 * time.Second
+	trialTime  = 2500 * time.Millisecond
+	trialPause = 15 * time.Second
+	leastLead  = 8 // pieces
+	// trialPieces is from which size of an image on the first node is put on trial at once. The
+	// two get the seeder's upload rate together, and send each other what they got.
+	trialPieces = 512
+)
+
+// trial is the time in which a node's follower may also take from the node's own upstream. If it
+// gets ahead of the node then the node is what holds it back, and loses its place.
+type trial struct{ until, after time.Time }
+
+// margin is by how many pieces a node must be ahead of another to be sure of it: reports are old
+// by up to an interval.
+func (t *Topology) margin() int {
+	return max(leastLead, int(t.good*t.Interval().Seconds()/2))
+}
+
+// usual is the rate that a node should have: in a tree two share what one sends.
+func (t *Topology) usual() float64 {
+	if t.tree {
+		return t.good / 2
+	}
+	return t.good
+}
+
+// muchLead is by how many pieces a node's upstream is ahead of it only if one of them is slow.
+func (t *Topology) muchLead() int {
+	return max(leastLead, int(t.good*(t.Interval().Seconds()+0.5)))
+}
+
+// estimate is how many pieces a node has by now.
+func (t *Topology) estimate(now time.Time, n *node) int {
+	e := n.Done + int(n.rate*min(now.Sub(n.seen), 2*t.Interval()).Seconds())
+	if t.o.Pieces > 0 {
+		e = min(e, t.o.Pieces)
+	}
+	return e
+}
+
+// judge moves a node before those that it has overtaken.
+func (t *Topology) judge(now time.Time, n *node) {
+	if n.slow && !n.sender && now.Sub(n.slowSince) > slowLeast && n.samples > 1 && n.rate >= fineShare*t.usual() {
+		// It was not its fault.
+		if u := n.slowBehind; u != nil && u.seg != nil && !u.slow && !u.Complete && !t.tree {
+			u.sender = true
+			t.slow(now, u)
+		}
+		t.setSlow(now, n, false)
+		return
+	}
+	for range maxClimb {
+		if n.pos == 0 {
+			return
+		}
+		p := n.seg.nodes[t.before(n.pos)]
+		if p.Complete || n.Done <= t.estimate(now, p)+t.margin() {
+			return
+		}
+		if !p.slow && p.samples > 0 && p.rate < slowShare*n.rate && t.lead(now, p) > leastLead {
+			t.slow(now, p)
+		} else {
+			t.counts.Swaps++
+			n.seg.swap(n, p)
+			t.dirty = true
+		}
+	}
+}
+
+// slow puts a node behind all others.
+func (t *Topology) slow(now time.Time, n *node) {
+	t.counts.Slowed++
+	n.slowBehind = nil
+	if len(n.ups) > 0 {
+		n.slowBehind = n.ups[0]
+	}
+	n.trial = trial{}
+	t.setSlow(now, n, true)
+}
+
+// place answers a node that is not complete.
+func (t *Topology) place(now time.Time, n *node) (p Place) {
+	ups, seeder := t.upstreams(now, n, make([]*node, 0, 4))
+	if len(ups) == 1 && ups[0].seg == n.seg {
+		ups, seeder = t.try(now, n, ups)
+	}
+	if now.Before(n.helpUntil) {
+		p.Help = true
+		if len(ups) < 2 && !seeder {
+			ups, seeder = t.help(now, n, ups)
+		}
+	}
+	t.told(n, ups, seeder)
+	p.Seeder = seeder
+	for _, u := range ups {
+		p.Upstreams = append(p.Upstreams, u.Addr)
+	}
+	return p
+}
+
+// help adds one more source to a stalled node's only one, if that has what the node lacks. If it
+// has not then it is starved itself: help is due further up, and what comes will pass by.
+func (t *Topology) help(now time.Time, n *node, ups []*node) (_ []*node, seeder bool) {
+	if n.direct {
+		return ups, true
+	}
+	limit := t.maxDirect()
+	if len(ups) > 0 && n.cutOff < 2 && ups[0].Done-n.Done <= t.muchLead() {
+		limit = t.o.Heads + 1 // one at a time, for what nobody foresaw
+		if n.stalls < hopeless || n.Done == 0 {
+			return ups, false
+		}
+	} else if a := t.ahead(now, n, ups); a != nil {
+		t.counts.Helped++
+		return append(ups, a), false
+	}
+	if t.direct >= limit {
+		return ups, false
+	}
+	t.counts.Helped++
+	t.counts.Rescued++
+	return ups, true
+}
+
+// maxDirect is how many nodes may take from the seeder beside the first.
+func (t *Topology) maxDirect() int { return t.o.Heads + 2 + len(t.all)/1000 }
+
+// ok says whether n can be sent to u now.
+func (t *Topology) ok(now time.Time, n, u *node) bool {
+	return t.usable(u) && (n.avoid != u || !now.Before(n.avoidUntil))
+}
+
+// upstreams appends where the plan has the node take the image from.
+func (t *Topology) upstreams(now time.Time, n *node, ups []*node) (_ []*node, seeder bool) {
+	s := n.seg
+	for from := t.before(n.pos); from >= 0; from = t.before(from) {
+		if u := s.nodes[from]; t.ok(now, n, u) {
+			return append(ups, u), false
+		}
+	}
+	return t.feed(now, n, s, ups)
+}
+
+// feed appends the upstreams of a segment's head: those that the plan says, or those of a segment
+// further up, or the seeder.
+func (t *Topology) feed(now time.Time, n *node, s *segment, ups []*node) (_ []*node, seeder bool) {
+	for range maxClimb {
+		p := s.parent
+		if p == nil || p.at >= n.seg.at {
+			break
+		}
+		ups = t.group(now, n, p, s.group, ups)
+		if len(ups) > 0 {
+			return ups, false
+		}
+		s = p
+	}
+	return ups, true
+}
+
+// group appends the node of a segment that feeds others from the given place: the last one, or one
+// near the end, where a tree has its leaves.
+func (t *Topology) group(now time.Time, n *node, p *segment, group int, ups []*node) []*node {
+	for i := max(0, len(p.nodes)-1-max(0, group)); i >= 0; i-- {
+		// One that is a little behind will come: to go elsewhere would make a third of a pair.
+		if u := p.nodes[i]; t.ok(now, n, u) && t.estimate(now, u)+2*t.margin() >= n.Done {
+			return append(ups, u)
+		}
+	}
+	return ups
+}
+
+// before is the place in a segment of the node that feeds the one at i, -1 for the head.
+func (t *Topology) before(i int) int {
+	if t.tree && i > 0 {
+		return (i - 1) / 2
+	}
+	return i - 1
+}
+
+// try adds the upstream of a node's upstream while the latter is on trial.
+func (t *Topology) try(now time.Time, n *node, ups []*node) (_ []*node, seeder bool) {
+	u := ups[0]
+	if u.Complete || n.slow {
+		return ups, false
+	}
+	if !now.Before(u.trial.until) {
+		if !t.suspect(now, n, u) {
+			return ups, false
+		}
+		if !u.slow && !u.direct && (t.tree || u.rate < verySlow*t.usual()) && t.lead(now, u) > t.muchLead() {
+			// No time for a trial. If it is its upstream that sends slowly, that will be found then.
+			t.slow(now, u)
+			t.plan(now)
+			return t.upstreams(now, n, ups[:0])
+		}
+		if now.Before(u.trial.after) {
+			return ups, false
+		}
+		t.counts.Trials++
+		u.trial = trial{now.Add(max(trialTime, 5*t.Interval()/2)), now.Add(trialPause)}
+	}
+	if !n.Stalled && u.Done >= 2*leastLead && u.Done >= n.Done && u.rate >= slowShare*t.usual() {
+		return ups, false
+	}
+	second, seeder := t.upstreams(now, u, nil)
+	if seeder && !n.direct && t.direct >= t.maxDirect() {
+		return ups, false
+	}
+	if len(second) > 0 && second[0] != n {
+		ups = append(ups, second[0])
+	}
+	return ups, seeder
+}
+
+// suspect says whether an upstream u of n may be what holds n back.
+func (t *Topology) suspect(now time.Time, n, u *node) bool {
+	// Nobody knows yet how fast this network is: the second node tries for the first.
+	if t.o.Pieces >= trialPieces && !t.compared && u.direct && u.pos == 0 {
+		t.compared = true
+		return true
+	}
+	if t.estimate(now, u)-n.Done > t.margin() {
+		return false // n could get more from it
+	}
+	lead := t.lead(now, u)
+	if u.Busy {
+		return lead > leastLead
+	}
+	if t.o.Pieces > 0 && t.o.Pieces < trialPieces {
+		return false // it is over before anything is certain
+	}
+	return u.samples > 0 && u.rate < slowShare*t.usual() && lead > t.muchLead()
+}
+
+// lead is how many pieces a node's upstream has that the node may lack.
+func (t *Topology) lead(now time.Time, u *node) int {
+	if u.direct {
+		return 1 << 30
+	}
+	if len(u.ups) == 0 {
+		return 0
+	}
+	return t.estimate(now, u.ups[0]) - t.estimate(now, u)
+}
+
+// ahead looks for somebody who has pieces that n lacks, up the way of the data.
+func (t *Topology) ahead(now time.Time, n *node, ups []*node) *node {
+	if len(ups) == 0 {
+		return nil
+	}
+	u := ups[len(ups)-1]
+	for range maxClimb {
+		if len(u.ups) == 0 {
+			return nil
+		}
+		u = u.ups[0]
+		if u.seg == nil || !u.precedes(n) {
+			return nil
+		}
+		if t.ok(now, n, u) && t.estimate(now, u) > n.Done+leastLead {
+			return u
+		}
+	}
+	return nil
+}
+
+// precedes is the order in which the image flows.
+func (n *node) precedes(o *node) bool {
+	if n.seg != o.seg {
+		return n.seg.at < o.seg.at
+	}
+	return n.pos < o.pos
+}

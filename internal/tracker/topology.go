@@ -1,0 +1,345 @@
+package tracker
+
+import (
+	"container/list"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+const (
+	// missed is how many announces a node may miss before it is forgotten, and leastDead the least
+	// time for it. It is no upstream any more long before that; see Topology.usable.
+	missed    = 3
+	leastDead = 15 * time.Second
+	// maxGap is the longest silence of all nodes together that counts against each of them: when
+	// nobody is heard for longer it was this process that did not listen. Unless it is very long.
+	maxGap  = time.Second
+	longGap = time.Minute
+
+	smoothing = 0.5 // weight of the newest sample of a node's rate
+	leastTime = 700 * time.Millisecond
+	// goodFor is how long the best rate seen in the swarm is believed (it decays by 1/e in it).
+	goodFor = time.Minute
+)
+
+// Report is what a node says of itself in an announce.
+type Report struct {
+	Node     string // survives a restart of the node
+	Run      string // does not
+	Addr     netip.AddrPort
+	Rack     string           // nodes with the same one share a switch
+	Done     int              // pieces
+	Complete bool             // every piece
+	Stalled  bool             // received nothing for a while
+	Busy     bool             // its disk is what it waits for
+	Lost     []netip.AddrPort // upstreams that ended the connection or cannot be reached
+}
+
+// Place is where a node should take the image from.
+type Place struct {
+	Upstreams []netip.AddrPort // nodes, best first
+	Seeder    bool             // the server's seeder too, after them
+	Help      bool             // it is stalled: any other source is welcome
+}
+
+// Topology arranges the nodes of one image. The nodes of a rack follow each other in a chain, each
+// one taking the image from the one before it; on a full-duplex LAN that uses every link once in
+// each direction. The racks (cut into segments of bounded length) are ordered too, and the head of
+// a segment takes the image from the tail of the one before it. The first head takes it from the
+// server's seeder. When there are too many nodes for a chain, segments and the order of segments
+// become trees (see plan.go). Upstreams precede their node in a total order, so nobody waits for
+// himself.
+//
+// It knows no clock and no network, so that a simulator can run it. It is not safe for concurrent use.
+type Topology struct {
+	o     Settings
+	nodes map[string]*node
+	all   []*node // in no order, for random picks
+	addrs map[netip.AddrPort]*node
+	seen  *list.List // of *node, by last announce, the oldest first
+	racks map[rackKey]*rack
+	ranks []*rack    // each takes the image from earlier ones
+	order []*segment // likewise; the segments of a rack follow each other
+
+	complete int
+	direct   int  // nodes that were told of the seeder
+	compared bool // the first node has been on trial: good is no slow node's rate
+
+	tree    bool
+	dirty   bool // the plan is older than what it was made of
+	planned time.Time
+	heard   time.Time     // the last announce of anybody
+	alive   time.Duration // the clock of silence, which stands still when nobody at all is heard
+	good    float64       // the best rate lately, pieces per second
+	counts  Counts
+}
+
+// Counts are how often something out of the ordinary was done.
+type Counts struct {
+	Trials   int // the follower of a node was given the node's own upstream too
+	Slowed   int // a node was found slow
+	Swaps    int // a node was put before the one that it followed
+	Helped   int // a stalled node was given another source
+	Rescued  int // of them, the seeder
+	Returned int // a node was silent and came back
+	Moves    int // a segment's head was given another place
+}
+
+// Counts are totals.
+func (t *Topology) Counts() Counts { return t.counts }
+
+type node struct {
+	Report
+	index int // in all
+	seen  time.Time
+	alive time.Duration
+	// lost: a follower has lost it since it was heard last.
+	lost   bool
+	inSeen *list.Element
+	seg    *segment
+	pos    int // in seg.nodes
+
+	rate       float64 // pieces per second, 0 while unknown
+	samples    int     // since its upstreams changed
+	sampled    time.Time
+	sampleDone int
+	slow       bool
+	slowSince  time.Time
+	slowBehind *node     // its upstream then
+	sender     bool      // it is slow because it sends slowly
+	stalls     int       // reports of a stall, one after another
+	cutOff     int       // of them, while its upstream had more than it
+	stalledAt  time.Time // the first of them
+	helpUntil  time.Time
+	avoid      *node // it lost the connection to this one
+	avoidUntil time.Time
+	trial      trial
+
+	ups    []*node // as it was told last
+	needed int     // unfinished nodes that were told to take from it
+	direct bool    // was told of the seeder
+}
+
+// NewTopology makes an arrangement of no nodes.
+func NewTopology(o Settings) *Topology {
+	return &Topology{
+		o:     o.withDefaults(),
+		nodes: make(map[string]*node),
+		addrs: make(map[netip.AddrPort]*node),
+		seen:  list.New(),
+		racks: make(map[rackKey]*rack),
+	}
+}
+
+// Interval is how often nodes should announce now: the fewer there are, the more often.
+func (t *Topology) Interval() time.Duration {
+	if t.o.Interval > 0 {
+		return t.o.Interval
+	}
+	switch n := len(t.all); {
+	case n <= quickNodes:
+		return time.Second
+	default:
+		return max(2, time.Duration(n+maxRequests-1)/maxRequests) * time.Second
+	}
+}
+
+// Announce takes a node's report and says where it should take the image from.
+func (t *Topology) Announce(now time.Time, r Report) Place {
+	t.Expire(now)
+	n := t.nodes[r.Node]
+	if n != nil && (n.Run != r.Run || n.Rack != r.Rack) {
+		// It starts anew: nobody should wait behind it.
+		t.remove(n)
+		n = nil
+	}
+	back := n != nil && !t.usable(n)
+	if n == nil {
+		n = t.add(r)
+	}
+	t.update(now, n, r)
+	if n.seg == nil {
+		t.insert(n)
+		t.plan(now)
+	} else if back && !n.Complete {
+		// While it was silent others have overtaken it.
+		t.counts.Returned++
+		t.unlink(n)
+		n.rate, n.sampled = 0, time.Time{}
+		t.insert(n)
+	}
+	if r.Complete {
+		t.told(n, nil, false)
+		return Place{}
+	}
+	t.judge(now, n)
+	t.plan(now)
+	return t.place(now, n)
+}
+
+// update takes over the report.
+func (t *Topology) update(now time.Time, n *node, r Report) {
+	if r.Complete != n.Complete {
+		t.complete += map[bool]int{true: 1, false: -1}[r.Complete]
+	}
+	if n.Addr != r.Addr {
+		if t.addrs[n.Addr] == n {
+			delete(t.addrs, n.Addr)
+		}
+		t.addrs[r.Addr] = n
+	}
+	if n.stalls == 0 {
+		n.stalledAt = now
+	}
+	n.stalls++
+	n.cutOff++
+	if r.Stalled {
+		n.helpUntil = now.Add(helpFor)
+	} else {
+		n.stalls = 0
+	}
+	if !r.Stalled || len(n.ups) == 0 || n.ups[0].Done <= r.Done {
+		n.cutOff = 0
+	}
+	if n.stalls > 1 && len(n.ups) > 0 && n.ups[0].seen.Before(n.stalledAt) && now.Sub(n.ups[0].seen) > t.Interval()+time.Second/2 {
+		// If that one were there it would have been waiting too, and have said so, or sent something.
+		n.ups[0].lost = true
+	}
+	for _, a := range r.Lost {
+		if up := t.addrs[a]; up != nil && up != n {
+			up.lost = true
+			n.avoid, n.avoidUntil = up, now.Add(avoidFor)
+		}
+	}
+	t.sample(now, n, r.Done)
+	r.Lost = nil
+	n.Report, n.seen, n.alive, n.lost = r, now, t.alive, false
+	t.seen.MoveToBack(n.inSeen)
+}
+
+// sample keeps a node's rate and the best of all.
+func (t *Topology) sample(now time.Time, n *node, done int) {
+	if n.sampled.IsZero() || done < n.sampleDone {
+		n.sampled, n.sampleDone = now, done
+		return
+	}
+	d := now.Sub(n.sampled)
+	if d < leastTime {
+		return
+	}
+	r := float64(done-n.sampleDone) / d.Seconds()
+	if n.samples > 0 {
+		r = smoothing*r + (1-smoothing)*n.rate
+	}
+	n.rate, n.sampled, n.sampleDone = r, now, done
+	n.samples++
+	t.good = max(t.good, r)
+}
+
+// Leave takes out a node that said goodbye. A goodbye of an earlier run is ignored.
+func (t *Topology) Leave(name, run string) {
+	if n := t.nodes[name]; n != nil && n.Run == run {
+		t.remove(n)
+	}
+}
+
+// Expire takes out the nodes that were silent for too long.
+func (t *Topology) Expire(now time.Time) {
+	if d := now.Sub(t.heard); d > 0 {
+		if !t.heard.IsZero() {
+			if d > longGap {
+				t.alive += d
+			} else {
+				t.alive += min(d, max(maxGap, t.o.Interval))
+			}
+			t.good -= t.good * min(1, d.Seconds()/goodFor.Seconds())
+		}
+		t.heard = now
+	}
+	limit := max(leastDead, missed*t.Interval()+t.Interval()/2)
+	for e := t.seen.Front(); e != nil; e = t.seen.Front() {
+		n := e.Value.(*node)
+		if t.alive-n.alive <= limit {
+			return
+		}
+		t.remove(n)
+	}
+}
+
+// usable says whether a node was heard lately and nobody has lost it since.
+func (t *Topology) usable(n *node) bool {
+	i := t.Interval()
+	return !n.lost && t.alive-n.alive <= 2*i+i/2+time.Second
+}
+
+// Needed says whether an unfinished node takes the image from this one.
+func (t *Topology) Needed(name string) bool {
+	n := t.nodes[name]
+	return n != nil && n.needed > 0
+}
+
+// Len is how many nodes there are.
+func (t *Topology) Len() int { return len(t.all) }
+
+// Complete is how many nodes have every piece.
+func (t *Topology) Complete() int { return t.complete }
+
+// Direct is how many unfinished nodes were told of the seeder.
+func (t *Topology) Direct() int { return t.direct }
+
+// Knows says whether the node is arranged.
+func (t *Topology) Knows(name string) bool { return t.nodes[name] != nil }
+
+// Sample returns up to n different nodes at random.
+func (t *Topology) Sample(n int) []netip.AddrPort {
+	var addrs []netip.AddrPort
+	for _, i := range sample(len(t.all), n) {
+		addrs = append(addrs, t.all[i].Addr)
+	}
+	return addrs
+}
+
+// told remembers what a node was told, for Needed and for the limit of direct clients.
+func (t *Topology) told(n *node, ups []*node, direct bool) {
+	if !slices.Equal(n.ups, ups) {
+		n.samples = 0
+	}
+	for _, u := range n.ups {
+		u.needed--
+	}
+	n.ups = append(n.ups[:0], ups...)
+	for _, u := range n.ups {
+		u.needed++
+	}
+	if direct != n.direct {
+		t.direct += map[bool]int{true: 1, false: -1}[direct]
+		n.direct = direct
+	}
+}
+
+func (t *Topology) add(r Report) *node {
+	n := &node{Report: Report{Node: r.Node, Run: r.Run}, index: len(t.all)}
+	n.inSeen = t.seen.PushBack(n)
+	t.nodes[r.Node] = n
+	t.all = append(t.all, n)
+	return n
+}
+
+func (t *Topology) remove(n *node) {
+	t.told(n, nil, false)
+	t.unlink(n)
+	t.seen.Remove(n.inSeen)
+	delete(t.nodes, n.Node)
+	if t.addrs[n.Addr] == n {
+		delete(t.addrs, n.Addr)
+	}
+	last := len(t.all) - 1
+	t.all[n.index] = t.all[last]
+	t.all[n.index].index = n.index
+	t.all[last] = nil
+	t.all = t.all[:last]
+	if n.Complete {
+		t.complete--
+	}
+}
