@@ -1,0 +1,54 @@
+package swarm
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// dialGrace is how long after a peer was named the first connection may take.
+const dialGrace = dialTimeout + time.Second
+
+// upstreams remembers from when on a connection to the peers that the tracker names is missed: at
+// once if there was one.
+type upstreams map[netip.AddrPort]time.Time
+
+func (u upstreams) named(peers []netip.AddrPort, now time.Time) {
+	old := maps.Clone(u)
+	clear(u)
+	for _, a := range peers {
+		if t, ok := old[a]; ok {
+			u[a] = t
+		} else {
+			u[a] = now.Add(dialGrace)
+		}
+	}
+}
+
+// lost returns those that were named for a while and are not connected. A connection that such a
+// peer opened itself has another port: any connection with its address will do then.
+func (u upstreams) lost(connected []netip.AddrPort, now time.Time) (lost []netip.AddrPort) {
+	for a, missed := range u {
+		if slices.ContainsFunc(connected, func(c netip.AddrPort) bool { return c.Addr() == a.Addr() }) {
+			u[a] = now
+		} else if !now.Before(missed) {
+			lost = append(lost, a)
+		}
+	}
+	return lost
+}
+
+// lostUpstreams are the named peers that the tracker should know to be gone.
+func (s *Session) lostUpstreams(u upstreams) []netip.AddrPort {
+	if s.complete() || len(u) == 0 {
+		return nil
+	}
+	var connected []netip.AddrPort
+	for _, pc := range s.torrent.PeerConns() {
+		if ap, err := netip.ParseAddrPort(pc.RemoteAddr.String()); err == nil {
+			connected = append(connected, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+		}
+	}
+	return u.lost(connected, time.Now())
+}

@@ -1,0 +1,274 @@
+package swarm
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/anacrolix/torrent"
+)
+
+const (
+	stallAfter   = 3 * time.Second // without a useful byte: the tracker is asked for help
+	watchEvery   = 500 * time.Millisecond
+	maxFailures  = 3               // of one piece
+	banAfter     = 2               // bad pieces that came from one peer alone
+	noSourceWait = 8 * time.Second // for good peers, once a bad one was turned away
+	// busyStall is how much longer than NodeOptions.Stall silence may last while peers are
+	// connected: they may be waiting themselves.
+	busyStall = 3
+)
+
+// blame remembers who sent what of pieces that are not done.
+type blame struct {
+	mu       sync.Mutex
+	senders  map[int][]*torrent.PeerConn
+	failures map[int]int
+	bad      map[string]int // bad pieces by the host that alone sent them
+	banned   map[string]bool
+	last     *CorruptError
+}
+
+func (b *blame) init() {
+	b.senders = make(map[int][]*torrent.PeerConn)
+	b.failures = make(map[int]int)
+	b.bad = make(map[string]int)
+	b.banned = make(map[string]bool)
+}
+
+func (b *blame) forget(piece int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.senders, piece)
+	delete(b.failures, piece)
+}
+
+// gotChunk is called by the library for each chunk, with its lock held.
+func (s *Session) gotChunk(e torrent.ReceivedUsefulDataEvent) {
+	pc, ok := e.Peer.TryAsPeerConn()
+	if !ok {
+		return
+	}
+	n := int64(len(e.Message.Piece))
+	if fromServer(pc) {
+		s.fromServer.Add(n)
+	} else {
+		s.fromNodes.Add(n)
+	}
+	s.touch()
+	s.refill(pc)
+	s.blame.sent(int(e.Message.Index), pc)
+}
+
+func (b *blame) sent(piece int, pc *torrent.PeerConn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l := b.senders[piece]; !slices.Contains(l, pc) {
+		b.senders[piece] = append(l, pc)
+	}
+}
+
+// gotBad decides what to do about a piece with a wrong SHA-1. The library would ban the host at
+// once, and wait for ever when it was the only one: peers that were dialed are marked as trusted,
+// which it does not ban. Here a node that alone sent bad pieces is turned away the second time,
+// and the tracker asked for others; the server's seeder is not, and a piece that fails a third
+// time is what is wrong.
+func (s *Session) gotBad(piece int) {
+	s.wrong.Add(1)
+	err, times, ban := s.blame.wrong(piece)
+	s.log.Warn("a piece came with a wrong SHA-1 and was thrown away", "piece", piece, "from", err.From, "times", times)
+	if times >= maxFailures {
+		s.fail(err)
+		return
+	}
+	if ban != nil {
+		s.log.Warn("a peer is turned away for bad pieces", "peer", ban.RemoteAddr.String())
+		ban.Close()
+	}
+	s.wakeUp()
+}
+
+// wrong notes a bad piece and says how often it was bad and which peer should be turned away.
+func (b *blame) wrong(piece int) (err *CorruptError, times int, ban *torrent.PeerConn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	senders := b.senders[piece]
+	delete(b.senders, piece)
+	b.failures[piece]++
+	names := make([]string, len(senders))
+	for i, pc := range senders {
+		names[i] = fmt.Sprintf("%s (%.8s)", pc.RemoteAddr, pc.PeerID[:])
+	}
+	b.last = &CorruptError{Piece: piece, From: strings.Join(names, ", ")}
+	if len(senders) == 1 && !fromServer(senders[0]) {
+		host := hostOf(senders[0])
+		if b.bad[host]++; b.bad[host] >= banAfter {
+			b.banned[host] = true
+			ban = senders[0]
+		}
+	}
+	return b.last, b.failures[piece], ban
+}
+
+// bannedAny says whether a peer was turned away, and what it did last.
+func (b *blame) bannedAny() (bool, *CorruptError) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.banned) > 0, b.last
+}
+
+func fromServer(pc *torrent.PeerConn) bool {
+	return strings.HasPrefix(string(pc.PeerID[:]), SeederPeerIDPrefix)
+}
+
+func hostOf(pc *torrent.PeerConn) string {
+	host, _, err := net.SplitHostPort(pc.RemoteAddr.String())
+	if err != nil {
+		return pc.RemoteAddr.String()
+	}
+	return host
+}
+
+func (s *Session) addPeers(peers []netip.AddrPort) {
+	if s.complete() {
+		return // those who need us call us
+	}
+	var add []torrent.PeerInfo
+	s.blame.mu.Lock()
+	for _, p := range peers {
+		if !s.blame.banned[p.Addr().String()] {
+			add = append(add, torrent.PeerInfo{
+				Addr: net.TCPAddrFromAddrPort(p), Source: torrent.PeerSourceTracker, Trusted: true,
+			})
+		}
+	}
+	s.blame.mu.Unlock()
+	s.torrent.AddPeers(add)
+}
+
+// trim ends connections to upstreams that the tracker no longer names, once one that it names is
+// connected: the topology is the tracker's.
+func (s *Session) trim(peers []netip.AddrPort) {
+	if s.complete() || len(peers) == 0 {
+		return
+	}
+	var old []*torrent.PeerConn
+	named := false
+	for _, pc := range s.torrent.PeerConns() {
+		if pc.Discovery != torrent.PeerSourceTracker {
+			continue
+		}
+		ap, err := netip.ParseAddrPort(pc.RemoteAddr.String())
+		if err != nil {
+			continue
+		}
+		if slices.Contains(peers, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())) {
+			named = true
+		} else {
+			old = append(old, pc)
+		}
+	}
+	if !named {
+		return
+	}
+	for _, pc := range old {
+		s.log.Debug("leaving a peer that is no upstream any more", "peer", pc.RemoteAddr.String())
+		pc.Close()
+	}
+}
+
+// Feeding says whether a connected peer lacks pieces.
+func (s *Session) Feeding() bool {
+	for _, pc := range s.torrent.PeerConns() {
+		if pc.PeerPieces().GetCardinality() < uint64(s.o.Manifest.Pieces()) {
+			return true
+		}
+	}
+	return false
+}
+
+// stalled says that nothing comes although the disk is idle.
+func (s *Session) stalled() bool {
+	return !s.complete() && s.quietFor() > stallAfter && !s.writing()
+}
+
+// needsHelp says whether the tracker should name more upstreams.
+func (s *Session) needsHelp() bool {
+	banned, _ := s.blame.bannedAny()
+	return s.stalled() || banned && !s.complete()
+}
+
+// writing says whether the disk is what everything waits for.
+func (s *Session) writing() bool {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	return s.store.active > 0
+}
+
+// diskBound says that the peers are kept waiting for this node's own disk.
+func (s *Session) diskBound() bool {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	return s.store.waiting >= maxWaiting
+}
+
+// watch ends the session's hope when nothing comes any more.
+func (s *Session) watch() {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	told, busy := false, false
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.finished:
+			return
+		case <-s.failed:
+			s.torrent.DisallowDataDownload()
+			return
+		case <-tick.C:
+		}
+		now, slow := s.stalled(), s.diskBound()
+		if now && !told || slow != busy {
+			s.wakeUp()
+		}
+		told, busy = now, slow
+		if err := s.hopeless(); err != nil {
+			s.fail(err)
+		}
+	}
+}
+
+func (s *Session) hopeless() error {
+	quiet := s.quietFor()
+	if !s.stalled() {
+		return nil
+	}
+	peers := len(s.torrent.PeerConns())
+	_, last := s.blame.bannedAny()
+	if last != nil && peers == 0 && quiet > noSourceWait {
+		return last
+	}
+	limit := s.o.Stall
+	if limit <= 0 {
+		return nil
+	}
+	if peers > 0 {
+		limit *= busyStall
+	}
+	if quiet < limit {
+		return nil
+	}
+	if last != nil {
+		return last
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &StallError{
+		For: quiet, Peers: peers, Pieces: int(s.pieces.Load()), Total: s.o.Manifest.Pieces(), Announce: s.announceErr,
+	}
+}

@@ -1,0 +1,52 @@
+package swarm
+
+import (
+	"reflect"
+	"unsafe"
+
+	"github.com/anacrolix/torrent"
+)
+
+// The library (v1.62.0) asks a peer for more only when every request has been answered, or when the peer
+// gets a new piece, and then allows twice as many as it could add the last time: in a chain, where a new
+// piece often adds one or two, that comes down to one request for each round trip. Neither can be changed
+// by its API, so two of its names are reached here, and nowhere else; TestRefillFindsTheLibrary fails when
+// another version has them no more.
+
+// refillEvery is how many chunks arrive before the queue of requests is filled up again.
+const refillEvery = queueCap / 2
+
+// needRequests makes the library fill the peer's queue when its lock is released. It is called with that
+// lock held.
+//
+//go:linkname needRequests github.com/anacrolix/torrent.(*PeerConn).onNeedUpdateRequests
+func needRequests(pc *torrent.PeerConn, reason string)
+
+// peakOffset is where a torrent.PeerConn keeps how many requests it added the last time.
+var peakOffset, peakFound = fieldOffset(reflect.TypeFor[torrent.PeerConn](), "peakRequests", reflect.Int)
+
+func fieldOffset(t reflect.Type, name string, kind reflect.Kind) (off uintptr, found bool) {
+	f, ok := t.FieldByName(name)
+	if !ok || f.Type.Kind() != kind {
+		return 0, false
+	}
+	for _, i := range f.Index {
+		if t.Kind() != reflect.Struct {
+			return 0, false // embedded by a pointer
+		}
+		off += t.Field(i).Offset
+		t = t.Field(i).Type
+	}
+	return off, true
+}
+
+// refill keeps the queue of requests to a peer full. The library's lock is held.
+func (s *Session) refill(pc *torrent.PeerConn) {
+	if !peakFound {
+		return
+	}
+	*(*int)(unsafe.Add(unsafe.Pointer(pc), peakOffset)) = queueCap
+	if s.chunks.Add(1)%refillEvery == 0 {
+		needRequests(pc, "refill")
+	}
+}

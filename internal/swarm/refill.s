@@ -1,0 +1,1 @@
+// The assembler file lets refill.go declare a function without a body.

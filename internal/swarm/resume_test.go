@@ -1,0 +1,76 @@
+package swarm
+
+import (
+	"testing"
+
+	"swarmboot/imagefmt"
+)
+
+// TestResume: pieces that are on the target are not fetched again, one that is damaged is, and what was kept
+// is served to others.
+func TestResume(t *testing.T) {
+	t.Parallel()
+	for _, layout := range layouts {
+		t.Run(string(layout), func(t *testing.T) {
+			im := makeImage(t, 16<<20, 256<<10, layout)
+			r := newRig(t, im, SeederOptions{})
+			target := im.blank()
+			s := r.join(1, target, nil)
+			mustWait(t, s)
+			frames, err := s.Index().Frames(im.manifest.IndexPieces() + 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Close()
+			target.b[frames[0].Extents[0].Off]++
+
+			s = r.join(1, target, func(o *NodeOptions) { o.Resume = true })
+			mustWait(t, s)
+			im.check(t, target)
+			st := s.Stats()
+			if kept := st.PiecesTotal - im.manifest.IndexPieces() - 1; st.PiecesKept != kept || st.PiecesDone != st.PiecesTotal || st.BytesDone != st.BytesTotal {
+				t.Errorf("stats: %+v, want %d pieces kept", st, kept)
+			}
+			if most := int64(im.manifest.IndexPieces()+1) * im.manifest.PieceLength; st.FromServer > most {
+				t.Errorf("%d bytes were fetched, %d would do", st.FromServer, most)
+			}
+
+			r.seeder.Remove(im.meta.InfoHash)
+			r.tracker.SetSeeder(0)
+			other := im.blank()
+			s2 := r.join(2, other, nil)
+			mustWait(t, s2)
+			im.check(t, other)
+		})
+	}
+}
+
+// TestResumeOnAStrangeDisk: nothing of another content is believed.
+func TestResumeOnAStrangeDisk(t *testing.T) {
+	t.Parallel()
+	im := makeImage(t, 4<<20, 256<<10, imagefmt.Packed)
+	r := newRig(t, im, SeederOptions{})
+	target := im.blank()
+	s := r.join(1, target, func(o *NodeOptions) { o.Resume = true })
+	mustWait(t, s)
+	im.check(t, target)
+	if st := s.Stats(); st.PiecesKept != 0 || st.FromServer != im.manifest.PayloadLength {
+		t.Errorf("stats: %+v", st)
+	}
+}
+
+// TestUploadRate: the seeder's limit holds for all images together.
+func TestUploadRate(t *testing.T) {
+	t.Parallel()
+	const rate = 4 << 20
+	im := makeImage(t, 12<<20, 256<<10, imagefmt.Verbatim)
+	r := newRig(t, im, SeederOptions{UploadRate: rate})
+	begin := nowSeconds()
+	s := r.join(1, im.blank(), nil)
+	mustWait(t, s)
+	took := nowSeconds() - begin
+	// The bucket begins full, with burstBytes.
+	if least := float64(im.manifest.PayloadLength-burstBytes) / rate; took < 0.9*least {
+		t.Errorf("%d bytes in %.2f s: more than %d a second", im.manifest.PayloadLength, took, rate)
+	}
+}

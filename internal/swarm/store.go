@@ -1,0 +1,366 @@
+package swarm
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/anacrolix/torrent/metainfo"
+	"github.com/anacrolix/torrent/storage"
+
+	"swarmboot/imagefmt"
+)
+
+const (
+	// maxWaiting bounds the bytes of whole pieces that wait for the disk. Beyond it the peers'
+	// connections are not read, and TCP slows the senders down.
+	maxWaiting = 16 << 20
+	// The encoded pieces that are kept to be served after they were written take a share of the memory that is
+	// available at the start, within bounds. A follower is seldom more than a few pieces behind.
+	cacheShare = 16
+	cacheLeast = 8 << 20
+	cacheMost  = 32 << 20
+	// rebuilders is how many pieces are re-encoded from the target at once.
+	rebuilders = 2
+)
+
+var (
+	errNotServed = errors.New("the piece cannot be served")
+	errClosed    = errors.New("the session is closed")
+)
+
+// storeEvents is what a store tells its session. The calls come from many goroutines.
+type storeEvents struct {
+	index func(*imagefmt.Index)      // the index pieces have arrived and are good
+	piece func(piece int, raw int64) // on the target, raw bytes were written
+	bad   func(piece int)            // whole, but its SHA-1 is wrong
+	fail  func(error)                // the image cannot be completed
+	odd   func(piece int, err error) // a piece that was written cannot be served
+}
+
+// store is the library's view of the target: chunks are gathered in memory, a whole piece whose
+// SHA-1 is right goes to the target at its extents, and pieces are served from a cache of what was
+// written last or encoded again from the target.
+type store struct {
+	manifest *imagefmt.Manifest
+	hashes   []byte // SHA-1 of each piece
+	target   imagefmt.Target
+	checkRaw bool
+	on       storeEvents
+	gate     gate
+
+	mu      sync.Mutex
+	changed sync.Cond          // a write has ended, or closed
+	open    map[int]*assembly  // pieces that are not yet written
+	waiting int64              // bytes of whole pieces among them
+	active  int                // pieces being hashed and written
+	done    []bool             // pieces that may be served
+	lost    map[int]bool       // written, but cannot be encoded to what they were
+	region  []byte             // the index pieces
+	missing int                // index pieces that have not arrived
+	index   *imagefmt.Index    // nil until then
+	restore *imagefmt.Restorer // nil until then
+	cache   *cache
+	rebuild map[int]chan struct{} // closed when the rebuilding has ended
+	slots   chan struct{}
+	closed  bool
+}
+
+// assembly is a piece whose chunks arrive. Different chunks are copied without a lock: the library
+// gives every chunk once, and hashes only after the last one is in.
+type assembly struct {
+	buf *buffer
+	got int64
+}
+
+func newStore(o NodeOptions, on storeEvents) *store {
+	m := o.Manifest
+	s := &store{
+		manifest: m,
+		hashes:   o.Metainfo.Pieces,
+		target:   o.Target,
+		checkRaw: o.CheckRaw,
+		on:       on,
+		open:     make(map[int]*assembly),
+		done:     make([]bool, m.Pieces()),
+		lost:     make(map[int]bool),
+		region:   make([]byte, min(int64(m.IndexPieces())*m.PieceLength, m.PayloadLength)),
+		missing:  m.IndexPieces(),
+		cache:    newCache(m.PieceLength, cacheSize(availableMemory())),
+		rebuild:  make(map[int]chan struct{}),
+		slots:    make(chan struct{}, rebuilders),
+	}
+	s.changed.L = &s.mu
+	return s
+}
+
+// OpenTorrent implements storage.ClientImpl.
+func (s *store) OpenTorrent(context.Context, *metainfo.Info, metainfo.Hash) (storage.TorrentImpl, error) {
+	return storage.TorrentImpl{
+		Piece:     func(p metainfo.Piece) storage.PieceImpl { return storePiece{s, p.Index()} },
+		NewReader: func() storage.TorrentReader { return nopCloser{s} },
+		Close:     func() error { return nil },
+	}, nil
+}
+
+// shut makes calls from the library fail; gate.close waits for those under way.
+func (s *store) shut() {
+	s.mu.Lock()
+	s.closed = true
+	s.changed.Broadcast()
+	s.mu.Unlock()
+}
+
+// storePiece is one piece. It implements storage.SelfHashing, so that hashing and writing happen
+// in one step on the library's hashing goroutines, and a piece is announced only when the target
+// has taken it.
+type storePiece struct {
+	s     *store
+	piece int
+}
+
+func (p storePiece) WriteAt(b []byte, off int64) (int, error) { return p.s.writeChunk(p.piece, b, off) }
+func (p storePiece) SelfHash() (metainfo.Hash, error)         { return p.s.finish(p.piece) }
+func (p storePiece) MarkComplete() error                      { return nil }
+func (p storePiece) MarkNotComplete() error                   { return nil }
+
+func (p storePiece) ReadAt(b []byte, off int64) (int, error) {
+	return p.s.ReadAt(b, int64(p.piece)*p.s.manifest.PieceLength+off)
+}
+
+func (p storePiece) Completion() storage.Completion {
+	p.s.mu.Lock()
+	defer p.s.mu.Unlock()
+	return storage.Completion{Ok: true, Complete: p.s.done[p.piece]}
+}
+
+func (s *store) writeChunk(piece int, b []byte, off int64) (int, error) {
+	s.mu.Lock()
+	a := s.open[piece]
+	// Waiting only while a write is under way: it ends, so this does too, even when the chunk
+	// that would finish a piece comes after this one in the library's batch.
+	for a == nil && s.waiting >= maxWaiting && s.active > 0 && !s.closed {
+		s.changed.Wait()
+		a = s.open[piece]
+	}
+	if s.closed {
+		s.mu.Unlock()
+		return 0, errClosed
+	}
+	size := s.manifest.PieceSize(piece)
+	if a == nil {
+		a = &assembly{buf: s.cache.buffer(size)}
+		s.open[piece] = a
+	}
+	a.got += int64(len(b))
+	if a.got == size {
+		s.waiting += size
+	}
+	s.mu.Unlock()
+	return copy(a.buf.data[off:], b), nil
+}
+
+// finish hashes a piece that is whole and writes it. An error means that nothing is wrong with
+// what the peers sent.
+func (s *store) finish(piece int) (sum metainfo.Hash, err error) {
+	if !s.gate.enter() {
+		return sum, errClosed
+	}
+	defer s.gate.leave()
+	a := s.begin(piece)
+	if a == nil {
+		return sum, fmt.Errorf("piece %d is not in memory", piece)
+	}
+	sum = sha1.Sum(a.buf.data)
+	if !bytes.Equal(sum[:], s.hashes[piece*sha1.Size:][:sha1.Size]) {
+		s.end(piece, a, false)
+		s.on.bad(piece)
+		return sum, nil
+	}
+	raw, err := s.accept(piece, a.buf.data)
+	s.end(piece, a, err == nil)
+	if err != nil {
+		s.on.fail(err)
+		return metainfo.Hash{}, err
+	}
+	s.on.piece(piece, raw)
+	return sum, nil
+}
+
+func (s *store) begin(piece int) *assembly {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.open[piece]
+	if a == nil || a.got != s.manifest.PieceSize(piece) {
+		return nil
+	}
+	s.active++
+	return a
+}
+
+// end takes a piece out of the memory of what is under way, into the cache if it was written.
+func (s *store) end(piece int, a *assembly, written bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, piece)
+	s.waiting -= a.got
+	s.active--
+	if written {
+		s.done[piece] = true
+	}
+	if written && piece >= s.manifest.IndexPieces() {
+		s.cache.add(piece, a.buf)
+	}
+	s.cache.release(a.buf)
+	s.changed.Broadcast()
+}
+
+// accept puts a good piece where it belongs: the index to memory, data to the target.
+func (s *store) accept(piece int, data []byte) (raw int64, err error) {
+	if piece < s.manifest.IndexPieces() {
+		return 0, s.acceptIndex(piece, data)
+	}
+	s.mu.Lock()
+	r := s.restore
+	s.mu.Unlock()
+	if r == nil {
+		return 0, fmt.Errorf("piece %d came before the index", piece)
+	}
+	raw, err = r.WritePiece(piece, data)
+	var ve *imagefmt.VerifyError
+	if errors.As(err, &ve) {
+		return 0, &CorruptError{Piece: piece, From: "a peer, with the right SHA-1", Err: err}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("write piece %d: %w", piece, err)
+	}
+	return raw, nil
+}
+
+func (s *store) acceptIndex(piece int, data []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	copy(s.region[int64(piece)*s.manifest.PieceLength:], data)
+	if s.missing--; s.missing > 0 {
+		return nil
+	}
+	ix, err := imagefmt.ParseIndex(s.region[:s.manifest.IndexLength], s.manifest)
+	if err != nil {
+		return &CorruptError{Piece: piece, From: "the swarm (index)", Err: err}
+	}
+	s.index, s.restore = ix, imagefmt.NewRestorer(ix, s.target, s.checkRaw)
+	s.on.index(ix)
+	return nil
+}
+
+// ReadAt reads payload bytes of pieces that are done, for a peer. The library asks for at most
+// one chunk, which lies in one piece.
+func (s *store) ReadAt(b []byte, off int64) (int, error) {
+	if !s.gate.enter() {
+		return 0, errClosed
+	}
+	defer s.gate.leave()
+	n := 0
+	for n < len(b) {
+		piece := int((off + int64(n)) / s.manifest.PieceLength)
+		if piece >= len(s.done) {
+			return n, io.EOF
+		}
+		m, err := s.readPiece(b[n:], piece, (off+int64(n))%s.manifest.PieceLength)
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+func (s *store) readPiece(b []byte, piece int, off int64) (int, error) {
+	if piece < s.manifest.IndexPieces() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.done[piece] {
+			return 0, errNotServed
+		}
+		end := min(int64(piece+1)*s.manifest.PieceLength, int64(len(s.region)))
+		return copy(b, s.region[int64(piece)*s.manifest.PieceLength+off:end]), nil
+	}
+	buf, err := s.encoded(piece)
+	if err != nil {
+		return 0, err
+	}
+	n := copy(b, buf.data[off:])
+	s.mu.Lock()
+	s.cache.release(buf)
+	s.mu.Unlock()
+	return n, nil
+}
+
+// encoded returns a piece from the cache or rebuilds it; the caller releases it. Callers that want
+// the same piece wait for one rebuilding.
+func (s *store) encoded(piece int) (*buffer, error) {
+	s.mu.Lock()
+	for {
+		if s.closed {
+			s.mu.Unlock()
+			return nil, errClosed
+		}
+		if !s.done[piece] || s.lost[piece] {
+			s.mu.Unlock()
+			return nil, errNotServed
+		}
+		if buf := s.cache.get(piece); buf != nil {
+			s.mu.Unlock()
+			return buf, nil
+		}
+		busy := s.rebuild[piece]
+		if busy == nil {
+			break
+		}
+		s.mu.Unlock()
+		<-busy
+		s.mu.Lock()
+	}
+	busy := make(chan struct{})
+	s.rebuild[piece] = busy
+	buf := s.cache.buffer(s.manifest.PieceSize(piece))
+	s.mu.Unlock()
+
+	err := s.encode(piece, buf)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.rebuild, piece)
+	close(busy)
+	if err != nil {
+		s.cache.release(buf)
+		s.lost[piece] = true
+		return nil, err
+	}
+	s.cache.add(piece, buf)
+	return buf, nil
+}
+
+// encode reads a piece back from the target. A byte of it is served only if its SHA-1 is that of
+// the metainfo.
+func (s *store) encode(piece int, buf *buffer) error {
+	s.slots <- struct{}{}
+	defer func() { <-s.slots }()
+	got, err := s.restore.ReadPiece(piece, buf.data[:0])
+	if err == nil {
+		sum := sha1.Sum(got)
+		if !bytes.Equal(sum[:], s.hashes[piece*sha1.Size:][:sha1.Size]) {
+			err = errors.New("the SHA-1 of the piece made from the target differs")
+		}
+	}
+	if err != nil {
+		s.on.odd(piece, err)
+		return fmt.Errorf("%w: piece %d: %w", errNotServed, piece, err)
+	}
+	copy(buf.data, got) // no move if ReadPiece used the buffer
+	return nil
+}
