@@ -1,0 +1,262 @@
+package netup
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// The tests run Up in a network namespace of its own, by starting this test program again with runInNamespace set, against
+// a real DHCP server in another.
+const runInNamespace = "NETUP_TEST_OPTIONS"
+
+func TestMain(m *testing.M) {
+	if o := os.Getenv(runInNamespace); o != "" {
+		os.Exit(helper(o))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+type helperOptions struct {
+	Options
+	First string
+	Stay  time.Duration
+	Renew time.Duration
+}
+
+// helper prints messages, then the result as JSON.
+func helper(text string) int {
+	var o helperOptions
+	if err := json.Unmarshal([]byte(text), &o); err != nil {
+		fmt.Println("error:", err)
+		return 1
+	}
+	if o.First != "" {
+		o.Options.First, _ = net.ParseMAC(o.First)
+	}
+	o.renewAfter = o.Renew
+	started := time.Now()
+	o.Log = func(format string, args ...any) {
+		fmt.Printf("log %5.1f: %s\n", time.Since(started).Seconds(), fmt.Sprintf(format, args...))
+	}
+	n, err := Up(context.Background(), o.Options)
+	if err != nil {
+		fmt.Println("error:", strings.ReplaceAll(err.Error(), "\n", " | "))
+		return 1
+	}
+	fmt.Printf("up %s %s via %v server %v boot %s\n", n.Interface, &n.Addr, n.Gateway, n.Server, n.BootFile)
+	time.Sleep(o.Stay)
+	_ = n.Close()
+	fmt.Println("closed")
+	return 0
+}
+
+// lab is a client namespace and a server namespace with virtual cables between them.
+type lab struct {
+	t              *testing.T
+	client, server string
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs network namespaces")
+	}
+	id := fmt.Sprintf("%d-%d", os.Getpid(), time.Now().UnixNano()%100000)
+	l := &lab{t, "sbnu-c-" + id, "sbnu-s-" + id}
+	for _, ns := range []string{l.client, l.server} {
+		l.ip("netns", "add", ns)
+		t.Cleanup(func() { l.ip("netns", "del", ns) })
+	}
+	return l
+}
+
+func (l *lab) ip(args ...string) {
+	l.t.Helper()
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		l.t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+}
+
+// cable makes client interface cN with the given MAC address, its other end sN in the server namespace; up: with a carrier.
+func (l *lab) cable(n int, up bool) {
+	l.t.Helper()
+	c, s := fmt.Sprintf("c%d", n), fmt.Sprintf("s%d", n)
+	l.ip("link", "add", c, "netns", l.client, "address", mac(n), "type", "veth", "peer", "name", s, "netns", l.server)
+	l.ip("-n", l.server, "addr", "add", fmt.Sprintf("10.77.%d.1/24", n), "dev", s)
+	if up {
+		l.ip("-n", l.server, "link", "set", s, "up")
+	}
+}
+
+func mac(n int) string { return fmt.Sprintf("02:00:00:00:00:%02x", n) }
+
+// serve starts dnsmasq on interface sN and returns a function that shows its log.
+func (l *lab) serve(n int, extra ...string) func() string {
+	l.t.Helper()
+	log := filepath.Join(l.t.TempDir(), "dnsmasq.log")
+	args := append([]string{"netns", "exec", l.server, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--no-ping",
+		"--log-dhcp", "--log-facility=" + log, "--dhcp-authoritative", "--leasefile-ro", "--pid-file=", "--bind-interfaces",
+		fmt.Sprintf("--interface=s%d", n), "--except-interface=lo"}, extra...)
+	cmd := exec.Command("ip", args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := cmd.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+	show := func() string {
+		b, _ := os.ReadFile(log)
+		return string(b)
+	}
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(show(), "DHCP, "); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			l.t.Fatalf("dnsmasq does not start: %s", show())
+		}
+	}
+	return show
+}
+
+func span(n int, lease string) string {
+	return fmt.Sprintf("--dhcp-range=10.77.%d.10,10.77.%d.99,255.255.255.0,%s", n, n, lease)
+}
+
+// run runs Up in the client namespace and returns what it printed.
+func (l *lab) run(o helperOptions) string {
+	l.t.Helper()
+	o.Resolv = filepath.Join(l.t.TempDir(), "resolv.conf")
+	text, err := json.Marshal(o)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "ip", "netns", "exec", l.client, os.Args[0])
+	cmd.Env = append(os.Environ(), runInNamespace+"="+string(text))
+	out, _ := cmd.CombinedOutput() // its failure is in the output
+	if resolv, err := os.ReadFile(o.Resolv); err == nil {
+		out = append(out, "resolv: "+strings.ReplaceAll(string(resolv), "\n", " ")...)
+	}
+	return string(out)
+}
+
+func wantAll(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	for _, p := range parts {
+		if !strings.Contains(text, p) {
+			t.Errorf("no %q in:\n%s", p, text)
+		}
+	}
+}
+
+func (l *lab) show(args ...string) string {
+	l.t.Helper()
+	out, err := exec.Command("ip", append([]string{"-n", l.client}, args...)...).CombinedOutput()
+	if err != nil {
+		l.t.Fatalf("ip %v: %v: %s", args, err, out)
+	}
+	return string(out)
+}
+
+func TestLeaseIsConfigured(t *testing.T) {
+	l := newLab(t)
+	l.cable(1, true)
+	log := l.serve(1, span(1, "1h"), "--dhcp-option=option:router,10.77.1.1", "--dhcp-option=option:dns-server,10.77.1.53",
+		"--dhcp-option=option:domain-name,example.test", "--dhcp-boot=boot.file,srv,10.77.1.2")
+	out := l.run(helperOptions{})
+	wantAll(t, out, "up c1 10.77.1.", "/24 via 10.77.1.1 server 10.77.1.2 boot boot.file", "search example.test nameserver 10.77.1.53", "closed")
+	wantAll(t, l.show("route"), "default via 10.77.1.1 dev c1")
+	wantAll(t, l.show("addr", "show", "dev", "c1"), "inet 10.77.1.")
+	wantAll(t, log(), "vendor class: swarmboot", "DHCPACK(s1)", mac(1))
+}
+
+func TestFirstNICWithALeaseIsUsed(t *testing.T) {
+	l := newLab(t)
+	l.cable(1, false) // no carrier
+	l.cable(2, true)  // nobody answers
+	l.cable(3, true)
+	l.serve(3, span(3, "1h"))
+	out := l.run(helperOptions{})
+	wantAll(t, out, "up c3 10.77.3.")
+}
+
+func TestErrorNamesEveryNIC(t *testing.T) {
+	l := newLab(t)
+	l.cable(1, false)
+	l.cable(2, true)
+	out := l.run(helperOptions{Options: Options{Carrier: 3 * time.Second, DHCP: 6 * time.Second}})
+	wantAll(t, out, "error: c1 ("+mac(1)+"): no carrier", "| c2 ("+mac(2)+"): no offer from a DHCP server", "log")
+}
+
+func TestCarrierThatComesLate(t *testing.T) {
+	l := newLab(t)
+	l.cable(1, false)
+	l.serve(1, span(1, "1h"))
+	late := time.AfterFunc(2*time.Second, func() { _ = exec.Command("ip", "-n", l.server, "link", "set", "s1", "up").Run() })
+	defer late.Stop()
+	out := l.run(helperOptions{Options: Options{Carrier: 20 * time.Second}})
+	wantAll(t, out, "up c1 10.77.1.")
+}
+
+func TestNICThatAppearsLate(t *testing.T) {
+	l := newLab(t)
+	late := time.AfterFunc(time.Second, func() {
+		l.cable(1, true)
+		l.serve(1, span(1, "1h"))
+	})
+	defer late.Stop()
+	wantAll(t, l.run(helperOptions{Options: Options{Carrier: 20 * time.Second}}), "up c1 10.77.1.")
+}
+
+func TestOnlyTheNICNamed(t *testing.T) {
+	for _, name := range []string{"c2", strings.ToUpper(mac(2))} {
+		l := newLab(t)
+		l.cable(1, true)
+		l.cable(2, true)
+		l.serve(1, span(1, "1h"))
+		l.serve(2, span(2, "1h"))
+		wantAll(t, l.run(helperOptions{Options: Options{NIC: name}}), "up c2 10.77.2.")
+	}
+}
+
+func TestBootInterfaceGoesFirst(t *testing.T) {
+	l := newLab(t)
+	l.cable(1, true)
+	l.cable(2, true)
+	l.serve(1, span(1, "1h"))
+	l.serve(2, span(2, "1h"))
+	wantAll(t, l.run(helperOptions{First: mac(2)}), "up c2 10.77.2.")
+}
+
+func TestNoNICAtAll(t *testing.T) {
+	l := newLab(t)
+	wantAll(t, l.run(helperOptions{Options: Options{Carrier: time.Second}}), "error: no network interface after 1s")
+}
+
+// The renewal is brought forward: dnsmasq grants no lease shorter than two minutes.
+func TestLeaseIsRenewed(t *testing.T) {
+	l := newLab(t)
+	l.cable(1, true)
+	log := l.serve(1, span(1, "2m"))
+	out := l.run(helperOptions{Stay: 7 * time.Second, Renew: 2 * time.Second})
+	wantAll(t, out, "up c1 10.77.1.", "closed")
+	_, after, _ := strings.Cut(log(), "DHCPACK(s1)")
+	if n := strings.Count(after, "DHCPACK(s1)"); n < 2 {
+		t.Errorf("%d renewals, want 2 or more:\n%s\n%s", n, out, log())
+	}
+	if strings.Contains(after, "DHCPDISCOVER(s1)") {
+		t.Errorf("a renewal started over:\n%s\n%s", out, log())
+	}
+}
