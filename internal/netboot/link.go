@@ -1,0 +1,201 @@
+package netboot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+	"pack.ag/tftp"
+)
+
+// probeTime is how long the search for another DHCP server waits for an offer.
+// dnsmasq pings an address for 3 s before it offers it. The client's second
+// and last try waits twice as long as the first.
+const probeTime = 4500 * time.Millisecond
+
+// link is one interface that is served.
+type link struct {
+	Link
+	index   int
+	subnet  netip.Prefix
+	gateway netip.Addr // the host's own default gateway when it is in the subnet
+	port    int        // of HTTP
+	force   bool
+	files   *bootFiles
+	pool    *pool
+	log     *slog.Logger
+
+	dhcp *net.UDPConn
+	tftp *net.UDPConn
+	tsrv *tftp.Server
+	ra   *advertiser
+}
+
+// newLink reads the interface's address and makes its pool.
+func newLink(name string, o Options, files *bootFiles) (*link, error) {
+	nl, err := netlink.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", name, err)
+	}
+	subnet, err := address(nl)
+	if err != nil {
+		return nil, err
+	}
+	l := &link{index: nl.Attrs().Index, subnet: subnet, port: o.HTTPPort, force: o.Force, files: files,
+		log: o.Logger.With("interface", name)}
+	l.Interface, l.Addr = name, subnet.Addr()
+	if o.Range == "" {
+		l.First, l.Last, err = subnetRange(subnet)
+	} else {
+		l.First, l.Last, err = parseRange(o.Range, subnet)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", name, err)
+	}
+	l.gateway = gateway(nl, subnet)
+	except := []netip.Addr{l.Addr}
+	if l.gateway.IsValid() {
+		except = append(except, l.gateway)
+	}
+	l.pool = newPool(l.First, l.Last, except...)
+	return l, nil
+}
+
+// address is the first IPv4 address of the interface that is not link-local.
+func address(nl netlink.Link) (netip.Prefix, error) {
+	name := nl.Attrs().Name
+	addrs, err := netlink.AddrList(nl, netlink.FAMILY_V4)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("addresses of interface %s: %w", name, err)
+	}
+	for _, a := range addrs {
+		ip, ok := netip.AddrFromSlice(a.IP.To4())
+		ones, _ := a.Mask.Size()
+		if ok && !ip.IsLinkLocalUnicast() {
+			return netip.PrefixFrom(ip, ones), nil
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("interface %s has no IPv4 address; give it one, for example: ip link set %s up; ip address add 192.168.77.1/24 dev %s", name, name, name)
+}
+
+// gateway is the default gateway of this host when nodes can reach it too.
+func gateway(nl netlink.Link, subnet netip.Prefix) netip.Addr {
+	routes, err := netlink.RouteList(nl, netlink.FAMILY_V4)
+	if err != nil {
+		return netip.Addr{} // nodes need no gateway to reach this server
+	}
+	for _, r := range routes {
+		gw, ok := netip.AddrFromSlice(r.Gw.To4())
+		isDefault := r.Dst == nil || r.Dst.IP.IsUnspecified()
+		if ok && isDefault && subnet.Contains(gw) {
+			return gw
+		}
+	}
+	return netip.Addr{}
+}
+
+func (l *link) base() string { return fmt.Sprintf("http://%s:%d", l.Addr, l.port) }
+
+// probe sends DHCPDISCOVER and waits for offers of others. That it cannot ask
+// (an interface without carrier) is noted, not refused.
+func (l *link) probe(ctx context.Context, force bool) error {
+	c, err := nclient4.New(l.Interface, nclient4.WithTimeout(probeTime/3), nclient4.WithRetry(2))
+	if err != nil {
+		l.ProbeErr = err
+		l.log.Warn("cannot look for other DHCP servers", "error", err)
+		return nil
+	}
+	defer c.Close()
+	offer, err := c.DiscoverOffer(ctx)
+	switch {
+	case errors.Is(err, nclient4.ErrNoResponse) || ctx.Err() != nil:
+		return nil
+	case err != nil:
+		l.ProbeErr = err
+		l.log.Warn("cannot look for other DHCP servers", "error", err)
+		return nil
+	case force:
+		l.log.Warn("another DHCP server is on this network; nodes may listen to it instead", "server", server(offer))
+		return nil
+	}
+	return fmt.Errorf("interface %s: another DHCP server, %s, is on this network and offered %s; stop it, or use --force-dhcp to run beside it",
+		l.Interface, server(offer), offer.YourIPAddr)
+}
+
+func server(offer *dhcpv4.DHCPv4) net.IP {
+	if id := offer.ServerIdentifier(); id != nil {
+		return id
+	}
+	return offer.ServerIPAddr
+}
+
+// open opens the sockets, all bound to the interface.
+func (l *link) open() error {
+	var err error
+	if l.dhcp, err = l.listen(netip.AddrPortFrom(netip.IPv4Unspecified(), dhcpv4.ServerPort)); err != nil {
+		return fmt.Errorf("DHCP on interface %s: %w", l.Interface, listenHint(err))
+	}
+	if l.files != nil {
+		if l.tftp, err = l.listen(netip.AddrPortFrom(l.Addr, 69)); err != nil {
+			return fmt.Errorf("TFTP on interface %s: %w", l.Interface, listenHint(err))
+		}
+		if l.tsrv, err = l.newTFTP(); err != nil {
+			return err
+		}
+	}
+	if l.ra, err = newAdvertiser(l.Interface, l.log); err != nil {
+		// Only a delay: without IPv6 there is nothing to advertise.
+		l.log.Warn("no router advertisements: iPXE will wait for them at every boot", "error", err)
+	}
+	return nil
+}
+
+func (l *link) close() {
+	if l.dhcp != nil {
+		l.dhcp.Close()
+	}
+	if l.tftp != nil {
+		l.tftp.Close()
+	}
+	if l.ra != nil {
+		l.ra.close()
+	}
+}
+
+// listen opens a UDP socket that hears and speaks on the interface only. It
+// does not share its port: that a DHCP server of this host has it must show.
+func (l *link) listen(addr netip.AddrPort) (*net.UDPConn, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
+		var err error
+		ctlErr := rc.Control(func(fd uintptr) {
+			err = errors.Join(unix.BindToDevice(int(fd), l.Interface),
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1))
+		})
+		return errors.Join(ctlErr, err)
+	}}
+	c, err := lc.ListenPacket(context.Background(), "udp4", addr.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.UDPConn), nil
+}
+
+// listenHint adds what to do about the usual reasons.
+func listenHint(err error) error {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("%w: another server of this host has the port (dnsmasq? libvirt? see: ss -lunp)", err)
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w: it needs root; --no-netboot runs without", err)
+	}
+	return err
+}

@@ -1,0 +1,81 @@
+package netboot
+
+import (
+	"strings"
+	"testing"
+)
+
+const base = "http://192.168.77.1:8080"
+
+func TestDeployScript(t *testing.T) {
+	got, err := DeployScript(base, "debian", Args{Disk: "size=10G..2T", Then: "kexec", Append: "console=ttyS0 quiet", Console: []string{"tty0", "ttyS0,115200"}, Extra: "panic=5"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `#!ipxe
+echo swarmboot: deploying debian from http://192.168.77.1:8080
+:load
+imgfree
+kernel http://192.168.77.1:8080/boot/vmlinuz initrd=initramfs BOOTIF=01-${netX/mac:hexhyp} swarmboot.server=http://192.168.77.1:8080 swarmboot.image=debian swarmboot.disk=size=10G..2T swarmboot.then=kexec swarmboot.append="console=ttyS0 quiet" console=tty0 console=ttyS0,115200 panic=5 || goto load-again
+initrd --name initramfs http://192.168.77.1:8080/boot/initramfs || goto load-again
+boot || goto load-again
+:load-again
+echo Cannot load the node's kernel and initramfs from http://192.168.77.1:8080; trying again in 5 seconds
+sleep 5
+goto load
+`
+	if got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestArgsThatAnIPXEScriptCannotCarry(t *testing.T) {
+	for _, a := range []Args{
+		{Append: `a="b"`}, {Append: "a ${net0/ip}"}, {Append: "a || shell"}, {Append: "a\nshell"}, {Append: "a && shell"},
+		{Extra: "a #b"}, {Disk: "model=\x01"}, {Disk: "model=é"}, {Console: []string{"a\tb\n"}}, {Append: "a ; b"},
+	} {
+		if err := CheckArgs(a); err == nil {
+			t.Errorf("%+v was taken", a)
+		}
+	}
+	for _, a := range []Args{{}, {Append: "a|b root=UUID=1;2"}, {Disk: "/dev/disk/by-id/nvme-Samsung_SSD#1"}} {
+		if err := CheckArgs(a); err != nil {
+			t.Errorf("%+v: %v", a, err)
+		}
+	}
+}
+
+func TestMenuDefaultsToTheDisk(t *testing.T) {
+	got, err := MenuScript(base, []Choice{{"a.b", "(1 GB)"}, {"a-b", "${x} || shell"}}, Args{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"choose --default local --timeout 60000 target || goto local", "item image0 Deploy a.b (1 GB)\n", ":image0\n:load0\n", ":image1\n:load1\n", "swarmboot.image=a-b "} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "${x}") || strings.Contains(got, "|| shell") {
+		t.Errorf("a title is run as commands:\n%s", got)
+	}
+	if labels := strings.Count(got, "\n:load0\n"); labels != 1 {
+		t.Errorf("label defined %d times", labels)
+	}
+	if !strings.HasSuffix(got, ":local\n"+localBoot) {
+		t.Errorf("it does not end with the local disk:\n%s", got)
+	}
+}
+
+func TestScriptsThatDeployNothing(t *testing.T) {
+	for name, s := range map[string]string{"first": FirstScript(base), "wait": WaitScript(base, "no image\nboot"), "local": LocalScript("done")} {
+		if !strings.HasPrefix(s, "#!ipxe\n") || strings.Contains(s, "kernel") || strings.Contains(s, "\nboot") {
+			t.Errorf("%s:\n%s", name, s)
+		}
+	}
+	if s := WaitScript(base, "x"); !strings.Contains(s, "/boot/script || goto again\n") || strings.Contains(s, "exit") {
+		t.Errorf("a machine does not outwait a restart of the server:\n%s", s)
+	}
+	if !strings.Contains(FirstScript(base), "chain --replace "+base+"/boot/script?mac=${netX/mac:hexhyp} ") {
+		t.Error(FirstScript(base))
+	}
+}
