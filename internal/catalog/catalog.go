@@ -1,0 +1,380 @@
+// Package catalog watches a directory of images and publishes those that are
+// whole: manifest, torrent and payload agree, and every piece and the index
+// match their hashes. Half-copied images never show, changed and removed ones
+// are withdrawn.
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"swarmboot/imagefmt"
+)
+
+// Poll is how often the directory is read.
+const Poll = 2 * time.Second
+
+// Settle is how long the files of a broken image have to be unchanged before
+// it is listed: until then somebody is probably still copying it.
+const Settle = 10 * time.Second
+
+// Limits of what is read from the directory.
+const (
+	maxImages   = 1024
+	maxManifest = 1 << 20
+	maxTorrent  = 64 << 20 // 20 octets a piece: 3.3 million pieces
+)
+
+// State says how far an image is.
+type State string
+
+// The states of an image.
+const (
+	StateChecking State = "checking"
+	StateReady    State = "ready"
+	StateBroken   State = "broken"
+)
+
+// Image is a published image. It stays readable until Release, also when the
+// files are removed meanwhile.
+type Image struct {
+	Name         string
+	ManifestJSON []byte // as in the file
+	Manifest     *imagefmt.Manifest
+	Metainfo     *imagefmt.Metainfo
+	Torrent      []byte // as in the file
+	Payload      *os.File
+	ModTime      time.Time // of the payload
+}
+
+// Status describes an image for people and the API.
+type Status struct {
+	Name    string
+	State   State
+	Percent int    // checked, with StateChecking
+	Reason  string // with StateBroken
+	Image   *Image // with StateReady
+}
+
+// Options of a catalog.
+type Options struct {
+	Dir    string
+	Poll   time.Duration // 0 = Poll
+	Settle time.Duration // 0 = Settle
+	Logger *slog.Logger
+
+	// Ready and Gone are called in turn, never at the same time, when an image
+	// is published and withdrawn. An error of Ready marks the image as broken.
+	Ready func(*Image) error
+	Gone  func(*Image)
+}
+
+// Catalog is the set of images of a directory.
+type Catalog struct {
+	o Options
+
+	refused map[string]bool // names that are no image names; only used by the goroutine of Run
+
+	mu      sync.Mutex
+	images  map[string]*entry
+	several bool // there was more than one image at a time
+}
+
+// entry is an image as last seen. Fields other than status are only used by
+// the goroutine of Run.
+type entry struct {
+	seen   fingerprint
+	since  time.Time // first seen so
+	status Status    // guarded by Catalog.mu
+}
+
+// fingerprint tells whether an image's files changed.
+type fingerprint [3]fileID
+
+type fileID struct {
+	inode uint64
+	size  int64
+	mtime int64 // ns
+}
+
+// New makes a catalog; Run fills it.
+func New(o Options) (*Catalog, error) {
+	fi, err := os.Stat(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("image directory: %w", err)
+	}
+	if !fi.IsDir() {
+		return nil, fmt.Errorf("image directory: %s is not a directory", o.Dir)
+	}
+	if o.Poll == 0 {
+		o.Poll = Poll
+	}
+	if o.Settle == 0 {
+		o.Settle = Settle
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Catalog{o: o, images: map[string]*entry{}, refused: map[string]bool{}}, nil
+}
+
+// Run watches the directory until ctx ends, then withdraws every image.
+func (c *Catalog) Run(ctx context.Context) error {
+	defer c.withdrawAll()
+	var failed string
+	for {
+		err := c.scan(ctx)
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if text != "" && text != failed {
+			c.o.Logger.Error("cannot read the image directory", "error", err)
+		}
+		failed = text
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(c.o.Poll):
+		}
+	}
+}
+
+// List returns every image's status by name, without those that seem to be
+// copied just now.
+func (c *Catalog) List() []Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]Status, 0, len(c.images))
+	for _, e := range c.images {
+		if e.status.State != StateBroken || time.Since(e.since) >= c.o.Settle {
+			out = append(out, e.status)
+		}
+	}
+	slices.SortFunc(out, func(a, b Status) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Several says whether there ever was more than one image at a time, whole or
+// not. It stays true when images go: that one of two is taken away or copied
+// anew must not make the other one the machines' only choice.
+func (c *Catalog) Several() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.several
+}
+
+// Checking says whether an image of that name is there and not yet checked.
+func (c *Catalog) Checking(name string) (percent int, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.images[name]
+	if e == nil || e.status.State != StateChecking {
+		return 0, false
+	}
+	return e.status.Percent, true
+}
+
+// Get returns a published image.
+func (c *Catalog) Get(name string) (*Image, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.images[name]
+	if e == nil || e.status.State != StateReady {
+		return nil, false
+	}
+	return e.status.Image, true
+}
+
+// scan compares the directory with what is known. Images are withdrawn before
+// new ones are checked: checking takes long.
+func (c *Catalog) scan(ctx context.Context) error {
+	found, err := c.find()
+	if err != nil {
+		return err
+	}
+	for name, e := range c.images {
+		if fp, ok := found[name]; !ok || fp != e.seen {
+			if e.status.Image != nil {
+				c.o.Logger.Info("image withdrawn: its files changed or are gone", "image", name)
+			}
+			c.withdraw(name, e)
+		}
+	}
+	names := make([]string, 0, len(found))
+	for name := range found {
+		if c.images[name] == nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	if room := maxImages - len(c.images); len(names) > room {
+		c.o.Logger.Warn("too many images; some are left out", "first", names[room], "limit", maxImages)
+		names = names[:room]
+	}
+	// All are shown before the first is ready: else it would look like the only one.
+	added := make([]*entry, len(names))
+	for i, name := range names {
+		added[i] = &entry{seen: found[name], since: time.Now()}
+		c.set(added[i], name, Status{Name: name, State: StateChecking})
+	}
+	for i, name := range names {
+		c.add(ctx, name, added[i])
+	}
+	return nil
+}
+
+// find lists images: names of manifests, with the fingerprint of their three
+// files (zero where one is missing).
+func (c *Catalog) find() (map[string]fingerprint, error) {
+	entries, err := os.ReadDir(c.o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]fingerprint{}
+	for _, de := range entries {
+		name, ok := strings.CutSuffix(de.Name(), ".json")
+		switch {
+		case !ok:
+		case validName(name):
+			found[name] = c.fingerprint(name)
+		case c.fingerprint(name)[2] != fileID{}:
+			c.refuse(name)
+		}
+	}
+	return found, nil
+}
+
+// refuse says once that an image cannot be served because of its name.
+func (c *Catalog) refuse(name string) {
+	if !c.refused[name] && len(c.refused) < maxImages {
+		c.refused[name] = true
+		c.o.Logger.Warn("image is not served: its name has to be of letters, digits and . _ - + and not start with . or -", "name", name)
+	}
+}
+
+func (c *Catalog) path(name, suffix string) string { return filepath.Join(c.o.Dir, name+suffix) }
+
+func (c *Catalog) fingerprint(name string) fingerprint {
+	var fp fingerprint
+	for i, suffix := range []string{".json", ".torrent", ".payload"} {
+		if fi, err := os.Stat(c.path(name, suffix)); err == nil {
+			fp[i] = identify(fi)
+		}
+	}
+	return fp
+}
+
+// validName: what can be a URL path element and a word on the kernel command line.
+func validName(s string) bool {
+	if s == "" || len(s) > 128 || s[0] == '.' || s[0] == '-' {
+		return false
+	}
+	for _, r := range s {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-+", r) {
+			return false
+		}
+	}
+	return true
+}
+
+// add checks an image and publishes it.
+func (c *Catalog) add(ctx context.Context, name string, e *entry) {
+	fp := e.seen
+	log := c.o.Logger.With("image", name)
+	im, err := c.check(ctx, name, func(percent int) {
+		c.set(e, name, Status{Name: name, State: StateChecking, Percent: percent})
+	})
+	if err == nil && c.fingerprint(name) != fp {
+		im.Payload.Close()
+		err = errors.New("changed while it was checked")
+	}
+	if err == nil && c.o.Ready != nil {
+		if err = c.o.Ready(im); err != nil {
+			im.Payload.Close()
+		}
+	}
+	switch {
+	case ctx.Err() != nil && err != nil:
+		c.mu.Lock()
+		delete(c.images, name)
+		c.mu.Unlock()
+	case err != nil:
+		c.set(e, name, Status{Name: name, State: StateBroken, Reason: err.Error()})
+		log.Warn("image is not served", "reason", err)
+	default:
+		c.set(e, name, Status{Name: name, State: StateReady, Percent: 100, Image: im})
+		log.Info("image ready", "pieces", len(im.Metainfo.Pieces)/20, "payload", im.Metainfo.Length)
+	}
+}
+
+func (c *Catalog) set(e *entry, name string, s Status) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e.status = s
+	c.images[name] = e
+	c.several = c.several || len(c.images) > 1
+}
+
+func (c *Catalog) withdraw(name string, e *entry) {
+	c.mu.Lock()
+	im := e.status.Image
+	delete(c.images, name)
+	c.mu.Unlock()
+	if im == nil {
+		return
+	}
+	if c.o.Gone != nil {
+		c.o.Gone(im)
+	}
+	im.Payload.Close()
+}
+
+func (c *Catalog) withdrawAll() {
+	for name, e := range c.images {
+		c.withdraw(name, e)
+	}
+}
+
+// readFile reads a regular file of at most limit bytes.
+func readFile(path string, limit int64) ([]byte, error) {
+	f, fi, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if fi.Size() > limit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", filepath.Base(path), limit)
+	}
+	return io.ReadAll(io.LimitReader(f, limit))
+}
+
+// openRegular opens a regular file; anything else could block.
+func openRegular(path string) (*os.File, fs.FileInfo, error) {
+	fi, err := os.Stat(path)
+	if err == nil && !fi.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", filepath.Base(path))
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if fi, err = f.Stat(); err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, fi, nil
+}
