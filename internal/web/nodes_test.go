@@ -1,0 +1,163 @@
+package web
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"swarmboot/internal/event"
+)
+
+const macA = "52:54:00:00:00:0a"
+
+// table is a node table with a clock and a log of its own.
+func table(t *testing.T, file string) (*Nodes, *time.Time, *bytes.Buffer) {
+	t.Helper()
+	now := time.Unix(1e9, 0)
+	log := &bytes.Buffer{}
+	n, err := NewNodes(NodesOptions{File: file, Now: func() time.Time { return now }, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n, &now, log
+}
+
+func update(t *testing.T, n *Nodes, p event.Progress) {
+	t.Helper()
+	if p.Node == "" {
+		p.Node = macA
+	}
+	p.Image = "debian"
+	if err := n.Update(p, "192.0.2.7"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLateReportsChangeNothing(t *testing.T) {
+	n, _, _ := table(t, "")
+	for i, test := range []struct {
+		p    event.Progress
+		want event.Phase
+	}{
+		{event.Progress{Run: "r1", Phase: event.PhaseFetch, Seconds: 5}, event.PhaseFetch},
+		{event.Progress{Run: "r1", Phase: event.PhaseWipe, Seconds: 3}, event.PhaseFetch},
+		{event.Progress{Run: "r1", Phase: event.PhaseFailed, Seconds: 6}, event.PhaseFailed},
+		{event.Progress{Run: "r1", Phase: event.PhaseFetch, Seconds: 7}, event.PhaseFailed},
+		{event.Progress{Run: "r2", Phase: event.PhaseBoot, Seconds: 1}, event.PhaseBoot},
+		{event.Progress{Run: "r1", Phase: event.PhaseDone, Seconds: 9}, event.PhaseBoot},
+		{event.Progress{Run: "r2", Phase: event.PhaseDone, Seconds: 9}, event.PhaseDone},
+	} {
+		update(t, n, test.p)
+		if got := n.List()[0].Phase; got != test.want {
+			t.Errorf("report %d: phase %s, want %s", i, got, test.want)
+		}
+	}
+}
+
+func TestSilentNodesAreLost(t *testing.T) {
+	n, now, _ := table(t, "")
+	update(t, n, event.Progress{Run: "r", Phase: event.PhaseFetch})
+	update(t, n, event.Progress{Node: "b", Run: "r", Phase: event.PhaseDone})
+	for _, test := range []struct {
+		after time.Duration
+		lost  bool
+	}{{LostAfter, false}, {time.Second, true}} {
+		*now = now.Add(test.after)
+		l := n.List()
+		if l[0].Lost != test.lost || l[1].Lost {
+			t.Errorf("lost: %v and %v, want %v and false", l[0].Lost, l[1].Lost, test.lost)
+		}
+	}
+	update(t, n, event.Progress{Run: "r", Phase: event.PhaseFetch, Seconds: 31})
+	if n.List()[0].Lost {
+		t.Error("lost although it reports again")
+	}
+}
+
+func TestEventsAreLoggedOnce(t *testing.T) {
+	n, _, log := table(t, "")
+	for i := range 3 {
+		update(t, n, event.Progress{Run: "r", Phase: event.PhaseFetch, Seconds: float64(i)})
+	}
+	update(t, n, event.Progress{Run: "r", Phase: event.PhaseFailed, Seconds: 4, Error: "write /dev/sda at 4096: no space", ExitCode: 5})
+	for want, times := range map[string]int{"node joined": 1, "phase=fetch": 1, "no space": 1, "level=ERROR": 1} {
+		if got := strings.Count(log.String(), want); got != times {
+			t.Errorf("%q is logged %d times:\n%s", want, got, log)
+		}
+	}
+}
+
+func TestDeployedSurvivesARestart(t *testing.T) {
+	file := filepath.Join(t.TempDir(), ".swarmboot", "nodes.json")
+	n, _, _ := table(t, file)
+	update(t, n, event.Progress{Run: "r", Phase: event.PhaseFetch})
+	if _, ok := n.Deployed(macA); ok {
+		t.Error("deployed before it is done")
+	}
+	update(t, n, event.Progress{Run: "r", Phase: event.PhaseDone})
+	update(t, n, event.Progress{Node: "b", Run: "r", Phase: event.PhaseDone})
+
+	n, _, _ = table(t, file)
+	if d, ok := n.Deployed(macA); !ok || d.Image != "debian" {
+		t.Errorf("after a restart: %+v, %v", d, ok)
+	}
+	if k, err := n.Redeploy("all"); k != 2 || err != nil {
+		t.Errorf("redeploy all: %d, %v", k, err)
+	}
+	n, _, _ = table(t, file)
+	if _, ok := n.Deployed(macA); ok {
+		t.Error("redeploy was forgotten")
+	}
+}
+
+func TestUnreadableStateIsAnError(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "nodes.json")
+	if err := os.WriteFile(file, []byte(`{"52:54`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewNodes(NodesOptions{File: file}); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("a damaged list was taken: %v", err)
+	}
+}
+
+func TestStateThatCannotBeWrittenIsSaidOnce(t *testing.T) {
+	parent := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(parent, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	n, err := NewNodes(NodesOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &bytes.Buffer{}
+	n.o.Logger, n.o.File = slog.New(slog.NewTextHandler(log, nil)), filepath.Join(parent, "nodes.json")
+	for i := range 3 {
+		update(t, n, event.Progress{Node: fmt.Sprint("n", i), Run: "r", Phase: event.PhaseDone})
+	}
+	if got := strings.Count(log.String(), "cannot be kept"); got != 1 {
+		t.Errorf("said %d times:\n%s", got, log)
+	}
+	if _, ok := n.Deployed("n2"); !ok {
+		t.Error("not even known in memory")
+	}
+}
+
+func TestTableIsBounded(t *testing.T) {
+	n, now, _ := table(t, "")
+	n.o.Logger = slog.New(slog.DiscardHandler)
+	for i := range maxNodes {
+		update(t, n, event.Progress{Node: fmt.Sprint("n", i), Run: "r", Phase: event.PhaseFetch})
+	}
+	if err := n.Update(event.Progress{Node: "more", Run: "r", Phase: event.PhaseFetch}, ""); err == nil {
+		t.Error("more nodes than the limit")
+	}
+	*now = now.Add(LostAfter + time.Second)
+	if err := n.Update(event.Progress{Node: "more", Run: "r", Phase: event.PhaseFetch}, ""); err != nil || len(n.List()) != maxNodes {
+		t.Errorf("silent nodes do not make room: %v, %d nodes", err, len(n.List()))
+	}
+}

@@ -1,0 +1,45 @@
+package web
+
+import (
+	"net/http"
+)
+
+// profile serves what ?node= is to become. A profile that is wrong is 422 with the reason: the node must not go on as if
+// it had none.
+func (h *handler) profile(w http.ResponseWriter, r *http.Request) {
+	node := r.URL.Query().Get("node")
+	if mac, err := ParseMAC(node); err == nil {
+		node = mac
+	}
+	if !nodeID.MatchString(node) {
+		http.Error(w, "node: neither a MAC address nor a host name", http.StatusBadRequest)
+		return
+	}
+	b := []byte("{}")
+	if h.Profile != nil {
+		var err error
+		if b, err = h.Profile(node); err != nil {
+			h.Logger.Warn("profile", "node", node, "error", err)
+			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+			return
+		}
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(b)
+}
+
+// profileFile serves a file that a profile refers to. There are no lists of them.
+func (h *handler) profileFile(w http.ResponseWriter, r *http.Request) {
+	if h.Files == nil {
+		http.NotFound(w, r)
+		return
+	}
+	f, err := h.Files(r.PathValue("name"))
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	defer f.Close()
+	h.serve(w, r, f)
+}
