@@ -1,0 +1,205 @@
+package deploy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"swarmboot/imagefmt"
+	"swarmboot/internal/cli"
+	"swarmboot/internal/event"
+)
+
+const (
+	requestTimeout = 15 * time.Second // of one GET
+	postTimeout    = 5 * time.Second  // of one progress report
+	maxBackoff     = 5 * time.Second
+	maxMetainfo    = 64 << 20 // 20 bytes a piece: 800 GiB in pieces of 256 KiB
+	maxManifest    = 1 << 20
+	maxReply       = 64 << 10
+)
+
+// client talks to the server's HTTP API.
+type client struct {
+	base string // without a slash at the end
+	http *http.Client
+}
+
+// newClient checks server, which is a URL as in swarmboot.server=http://192.0.2.1:8080.
+func newClient(server string) (*client, error) {
+	u, err := url.Parse(server)
+	if err != nil {
+		return nil, cli.Usagef("server: %w", err)
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, cli.Usagef("server %q: not a URL such as http://192.0.2.1:8080", server)
+	}
+	// No proxy: the server is on this network, and a proxy variable left over in a shell must not change that.
+	tr := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		MaxIdleConnsPerHost: 2,
+		IdleConnTimeout:     30 * time.Second,
+	}
+	return &client{base: strings.TrimRight(server, "/"), http: &http.Client{Transport: tr}}, nil
+}
+
+func (c *client) close() { c.http.CloseIdleConnections() }
+
+func (c *client) announce() string { return c.base + "/announce" }
+
+// statusError is an answer other than 200 OK.
+type statusError struct {
+	URL    string
+	Status int
+	Text   string // the first of what the server says about it
+}
+
+func (e *statusError) Error() string {
+	return fmt.Sprintf("GET %s: the server says %d %s", e.URL, e.Status, http.StatusText(e.Status))
+}
+
+// image gets and checks the manifest and the metainfo of an image. It tries again until patience is over
+// when the server does not answer or says that it cannot (5xx, 404 shortly after its start).
+func (c *client) image(ctx context.Context, name string, patience time.Duration, say func(string)) (*imagefmt.Manifest, *imagefmt.Metainfo, error) {
+	deadline := time.Now().Add(patience)
+	for wait := 250 * time.Millisecond; ; wait = min(2*wait, maxBackoff) {
+		m, mi, err := c.tryImage(ctx, name)
+		if err == nil {
+			return m, mi, nil
+		}
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
+		if permanent(err) || time.Now().Add(wait).After(deadline) {
+			return nil, nil, imageError(name, patience, err)
+		}
+		say(fmt.Sprintf("%v; trying again in %s", err, wait))
+		if err := sleep(ctx, wait); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// imageError gives the error that ended the attempts its exit code.
+func imageError(name string, patience time.Duration, err error) error {
+	var se *statusError
+	switch {
+	case errors.As(err, &se) && se.Status == http.StatusNotFound:
+		return cli.WithCode(cli.CodeUsage, fmt.Errorf("image %q: the server has no image of this name: %w", name, err))
+	case permanent(err):
+		return err
+	}
+	return cli.WithCode(cli.CodeUnreachable, fmt.Errorf("image %q: no answer within %s: %w", name, patience, err))
+}
+
+// permanent says whether another attempt is of no use: what the server sent is wrong in itself.
+func permanent(err error) bool {
+	return cli.Code(err) == cli.CodeVerify || cli.Code(err) == cli.CodeUsage
+}
+
+func (c *client) tryImage(ctx context.Context, name string) (*imagefmt.Manifest, *imagefmt.Metainfo, error) {
+	path := c.base + "/images/" + url.PathEscape(name)
+	mb, err := c.get(ctx, path+".json", maxManifest)
+	if err != nil {
+		return nil, nil, err
+	}
+	tb, err := c.get(ctx, path+".torrent", maxMetainfo)
+	if err != nil {
+		return nil, nil, err
+	}
+	return parseImage(name, mb, tb)
+}
+
+// parseImage parses manifest and metainfo and checks that they are of one image called name.
+func parseImage(name string, manifest, metainfo []byte) (*imagefmt.Manifest, *imagefmt.Metainfo, error) {
+	m, err := imagefmt.ParseManifest(manifest)
+	if err != nil {
+		return nil, nil, cli.WithCode(cli.CodeVerify, fmt.Errorf("manifest of %q: %w", name, err))
+	}
+	if m.Name != name {
+		return nil, nil, cli.WithCode(cli.CodeVerify, fmt.Errorf("manifest of %q: it names itself %q", name, m.Name))
+	}
+	mi, err := imagefmt.ParseMetainfo(metainfo)
+	if err != nil {
+		return nil, nil, cli.WithCode(cli.CodeVerify, fmt.Errorf("torrent of %q: %w", name, err))
+	}
+	if err := mi.Check(m); err != nil {
+		return nil, nil, cli.WithCode(cli.CodeVerify, fmt.Errorf("image %q: manifest and torrent disagree: %w", name, err))
+	}
+	return m, mi, nil
+}
+
+func (c *client) get(ctx context.Context, url string, limit int64) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, cli.Usagef("%w", err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 2<<10)) // what came of it
+		return nil, &statusError{url, resp.StatusCode, strings.TrimSpace(string(text))}
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("GET %s: %w", url, err)
+	}
+	if int64(len(b)) > limit {
+		return nil, cli.WithCode(cli.CodeVerify, fmt.Errorf("GET %s: more than the %d bytes that it may have", url, limit))
+	}
+	return b, nil
+}
+
+// post sends one report and returns the server's answer.
+func (c *client) post(ctx context.Context, p event.Progress) (event.Reply, error) {
+	var reply event.Reply
+	ctx, cancel := context.WithTimeout(ctx, postTimeout)
+	defer cancel()
+	body, err := json.Marshal(p)
+	if err != nil {
+		return reply, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/api/v1/nodes", bytes.NewReader(body))
+	if err != nil {
+		return reply, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return reply, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
+	if err != nil {
+		return reply, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return reply, fmt.Errorf("POST %s: the server says %s", req.URL, resp.Status)
+	}
+	return reply, json.Unmarshal(b, &reply)
+}
+
+// sleep waits for d or for the end of ctx, whose error it returns.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,292 @@
+// Package deploy is the node engine: an ordered list of named steps that put an
+// image on a disk, from the server through the swarm (Run) or from a local
+// payload (Restore).
+//
+// Two rules hold for both. Whatever can be checked is checked before the first
+// write. And a disk whose content is not whole does not boot: until everything
+// is verified its partition table has no partitions and no boot code, and a run
+// that fails after its first write clears the table again (of a bare file system:
+// its superblock).
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"swarmboot/imagefmt"
+	"swarmboot/internal/cli"
+	"swarmboot/internal/disk"
+	"swarmboot/internal/event"
+	"swarmboot/internal/params"
+	"swarmboot/internal/swarm"
+)
+
+// Defaults of Options.
+const (
+	DefaultPatience = time.Minute
+	DefaultStall    = 5 * time.Minute
+	DefaultSeed     = 10 * time.Minute
+
+	// silenceLimit ends seeding when the server has not answered for so long: nobody can find this node any more.
+	silenceLimit = 30 * time.Second
+	feedEvery    = 100 * time.Millisecond // to look whether a peer still fetches from this node
+	askAgain     = 3                      // reports in that interval once none does
+	finalLimit   = 10 * time.Second       // for the last report of a run that failed
+	doneLimit    = 45 * time.Second       // and of one that went well: a server that never hears of it deploys the node again
+	undoLimit    = 20 * time.Second       // for clearing the disk of a failed run
+)
+
+// Options say what Run does.
+type Options struct {
+	Server string // base URL
+	Image  string // name of the image
+	Disk   string // disk.ParseSelector, or the path of a regular file
+
+	Verify  params.Verify // "" is write
+	Grow    params.Grow   // "" is last for a block device, none for a file
+	Then    string        // "kexec" loads the deployed system's kernel; anything else is left to the caller
+	OnError string        // left to the caller
+	Append  string        // appended to that kernel's command line
+	Console []string      // console= values that kernel is given
+
+	Seed     time.Duration // longest time to go on seeding; 0 not at all
+	Patience time.Duration // how long to try to get the manifest; 0 is DefaultPatience
+	Stall    time.Duration // a fetch without any progress for so long fails; 0 is DefaultStall
+	Node     string        // "" is NodeID(Server)
+	Listen   string        // host:port for BitTorrent connections; "" picks a free port
+	Logger   *slog.Logger  // nil is slog.Default
+
+	// Given are the parameters, by their names without params.Prefix, that the node's profile on the server must not change.
+	Given map[string]bool
+}
+
+// Result is what a finished run did.
+type Result struct {
+	Last        event.Progress // the last report: steps, counters
+	KexecLoaded bool           // a kernel is loaded; false with Then "kexec" when the running kernel forbids it: reboot instead
+	Then        string         // what is to follow: Options.Then, or what the node's profile says
+	OnError     string         // what is to follow a failure, likewise
+}
+
+// engine is one run. Its steps fill it in from top to bottom.
+type engine struct {
+	o   Options
+	rep *reporter
+	c   *client
+	run string
+
+	m  *imagefmt.Manifest
+	mi *imagefmt.Metainfo
+
+	profile  *params.Profile
+	contents map[string][]byte // of the files that it gives by URL, by path
+	mac      string            // of the interface that reaches the server; only when the profile asks for it
+
+	w       *writer
+	session *swarm.Session
+	index   *imagefmt.Index
+	resume  bool // the disk may hold pieces of an earlier, unfinished run
+	loaded  bool
+}
+
+// step is one named piece of work.
+type step struct {
+	name event.Phase
+	run  func(context.Context) error
+	when func() bool // asked when its turn comes; nil: always
+}
+
+// Run deploys an image to a disk of this machine and calls report at every change and once a second.
+// Its errors carry the exit codes of package cli; the server has been told of them when it returns.
+func Run(ctx context.Context, o Options, report func(event.Progress)) (*Result, error) {
+	c, err := newClient(o.Server)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	run := newRun()
+	e := &engine{o: o, c: c, run: run}
+	e.rep = newReporter(event.Progress{Node: o.Node, Run: run, Image: o.Image, Phase: event.PhaseManifest}, c.post, report)
+	defer e.close()
+	err = e.rep.follow(ctx, e.steps(), e.undo)
+	return &Result{Last: e.rep.snapshot(), KexecLoaded: e.loaded, Then: e.o.Then, OnError: e.o.OnError}, err
+}
+
+func (o *Options) fill() error {
+	if o.Image == "" {
+		return cli.Usagef("image: no name given")
+	}
+	switch o.Verify {
+	case "":
+		o.Verify = params.VerifyWrite
+	case params.VerifyNone, params.VerifyWrite, params.VerifyReadBack:
+	default:
+		return cli.Usagef("verify %q: want none, write or readback", o.Verify)
+	}
+	if err := fillGrow(&o.Grow, o.Disk); err != nil {
+		return err
+	}
+	if o.Patience == 0 {
+		o.Patience = DefaultPatience
+	}
+	if o.Stall == 0 {
+		o.Stall = DefaultStall
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Node == "" {
+		o.Node = NodeID(o.Server)
+	}
+	return nil
+}
+
+func (e *engine) steps() []step {
+	return []step{
+		{name: event.PhaseManifest, run: e.manifest},
+		{name: event.PhaseSelect, run: e.selectDisk},
+		{name: event.PhaseWipe, run: func(ctx context.Context) error { return e.w.wipe(ctx) }},
+		{name: event.PhasePartition, run: func(context.Context) error { return e.w.stageTable() }},
+		{name: event.PhaseFetch, run: e.fetch},
+		{name: event.PhaseSync, run: func(context.Context) error { return e.w.sync() }},
+		{name: event.PhaseVerify, run: e.verify},
+		{name: event.PhaseReread, run: func(context.Context) error { return e.w.finishTable() }},
+		{name: event.PhaseSeed, run: e.seed, when: func() bool { return e.o.Seed > 0 }},
+		// These change blocks that other nodes may want, and need the disk for themselves: nobody depends on this node now.
+		{name: event.PhaseGrow, run: e.grow, when: func() bool { return e.o.Grow == params.GrowLast }},
+		{name: event.PhaseIdentity, run: e.identity, when: e.hasIdentity},
+		{name: event.PhaseLoad, run: e.load, when: func() bool { return e.o.Then == string(params.ThenKexec) }},
+	}
+}
+
+func (e *engine) manifest(ctx context.Context) (err error) {
+	e.m, e.mi, err = e.c.image(ctx, e.o.Image, e.o.Patience, e.rep.say)
+	if err != nil {
+		return err
+	}
+	e.rep.update(func(p *event.Progress) {
+		p.PiecesTotal = e.m.Pieces()
+		p.BytesTotal = e.m.UsedBytes
+	})
+	return e.takeProfile(ctx)
+}
+
+func (e *engine) selectDisk(ctx context.Context) error {
+	path, remark, err := chooseDisk(e.o.Disk)
+	if err != nil {
+		return err
+	}
+	dev, err := disk.Open(path)
+	if err != nil {
+		return openError(err)
+	}
+	e.w = &writer{m: e.m, dev: dev, say: e.rep.say, grow: e.o.Grow == params.GrowLast}
+	e.rep.update(func(p *event.Progress) { p.Disk, p.Message = path, remark })
+	e.resume = e.w.unfinished() // before the wipe takes the mark away
+	return e.w.check()
+}
+
+func (e *engine) fetch(ctx context.Context) error {
+	s, err := swarm.Join(ctx, swarm.NodeOptions{
+		Node: e.o.Node, Run: e.run, Metainfo: e.mi, Manifest: e.m, Target: e.w.dev,
+		Announce: e.c.announce(), Listen: e.o.Listen, CheckRaw: e.o.Verify != params.VerifyNone,
+		Resume: e.resume, Stall: e.o.Stall, Logger: e.o.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	e.session = s
+	e.rep.setStats(func(p *event.Progress) { fillStats(p, s.Stats()) })
+	if err := s.Wait(ctx); err != nil {
+		return err
+	}
+	e.index = s.Index()
+	if st := s.Stats(); st.PiecesKept > 0 {
+		e.rep.say(fmt.Sprintf("%d of %d pieces were on the disk already", st.PiecesKept, st.PiecesTotal))
+	}
+	return nil
+}
+
+func fillStats(p *event.Progress, s swarm.Stats) {
+	p.PiecesDone, p.PiecesTotal = s.PiecesDone, s.PiecesTotal
+	p.BytesDone, p.BytesTotal = s.BytesDone, s.BytesTotal
+	p.FromServer, p.FromNodes, p.Uploaded = s.FromServer, s.FromNodes, s.Uploaded
+	p.HashFailures = s.HashFailures
+}
+
+// verify checks that the map of pieces is whole and, with readback, that the device returns what was written.
+func (e *engine) verify(ctx context.Context) error {
+	if s := e.session.Stats(); s.PiecesDone != s.PiecesTotal {
+		return cli.WithCode(cli.CodeVerify, fmt.Errorf("only %d of %d pieces are on the disk", s.PiecesDone, s.PiecesTotal))
+	}
+	if e.o.Verify != params.VerifyReadBack {
+		return nil
+	}
+	return e.w.readBack(ctx, e.index)
+}
+
+// seed serves other nodes until the server says that none depends on this one, at most for the time given. The
+// server is asked in an interval, and at once when the last unfinished peer has what it came for.
+func (e *engine) seed(ctx context.Context) error {
+	e.rep.setInterval(seedEvery)
+	defer e.rep.setInterval(reportEvery)
+	limit := time.NewTimer(e.o.Seed)
+	defer limit.Stop()
+	check := time.NewTicker(feedEvery)
+	defer check.Stop()
+	ask := askAgain
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-e.rep.leave:
+			return nil
+		case <-limit.C:
+			e.rep.say(fmt.Sprintf("seeding time of %s is over", e.o.Seed))
+			return nil
+		case <-check.C:
+			if e.rep.silent() > silenceLimit {
+				e.rep.say(fmt.Sprintf("the server has been silent for %s: seeding ends", silenceLimit))
+				return nil
+			}
+			if e.session.Feeding() {
+				ask = askAgain
+			} else if ask > 0 {
+				ask-- // the peer's own word to the tracker may be later than ours
+				e.rep.poke()
+			}
+		}
+	}
+}
+
+// leaveSwarm ends the session; its counters stay in the reports.
+func (e *engine) leaveSwarm() error {
+	s := e.session
+	if s == nil {
+		return nil
+	}
+	e.session = nil
+	e.rep.update(func(*event.Progress) {}) // the last counters
+	e.rep.setStats(nil)
+	return s.Close()
+}
+
+// undo is called when a step failed: whatever was begun on the disk is made unbootable.
+func (e *engine) undo() {
+	e.leaveSwarm() //nolint:errcheck // the step's error is the one to tell
+	if e.w != nil {
+		e.w.undo()
+	}
+}
+
+func (e *engine) close() {
+	e.leaveSwarm() //nolint:errcheck // everything is on the disk or an error was returned
+	if e.w != nil {
+		e.w.close() //nolint:errcheck // synced before, or an error was returned
+	}
+}

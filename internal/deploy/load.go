@@ -1,0 +1,67 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"swarmboot/internal/target"
+)
+
+// nodeLimit is how long a partition's device node may take to appear.
+const nodeLimit = 10 * time.Second
+
+// load has the kernel take in the deployed system's kernel. A kernel that forbids kexec is no failure of the
+// deployment: the caller reboots instead.
+func (e *engine) load(ctx context.Context) error {
+	if err := e.release(); err != nil {
+		return err
+	}
+	// Kernel, initrd and their copies for the jump are the peak of a node's memory: what the fetch held goes back first.
+	debug.FreeOSMemory()
+	root, device := e.w.dev.PartitionPath(e.m.Boot.Root), e.w.device
+	if e.m.Boot.Root != 0 {
+		if err := waitFor(ctx, root, nodeLimit); err != nil {
+			return fmt.Errorf("root partition: %w", err)
+		}
+	}
+	entry, err := target.Load(ctx, e.m, device, target.CmdlineOptions{Console: e.o.Console, Append: e.o.Append})
+	var lockdown *target.LockdownError
+	if errors.As(err, &lockdown) {
+		e.rep.say(err.Error() + "; a reboot from the disk does the same")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e.loaded = true
+	e.rep.say(fmt.Sprintf("loaded %s (%s)", entry.Kernel.Path, entry.Cmdline))
+	return nil
+}
+
+// release leaves the swarm and lets go of the disk: nothing can be mounted while the engine holds it.
+func (e *engine) release() error {
+	if err := e.leaveSwarm(); err != nil {
+		return fmt.Errorf("leave the swarm: %w", err)
+	}
+	return e.w.close()
+}
+
+// device returns the device node of partition n, for n = 0 of the whole disk.
+func (w *writer) device(n int) string {
+	if n == 0 {
+		return w.dev.Path()
+	}
+	return w.dev.PartitionPath(n)
+}
+
+// close releases the disk; a second call does nothing.
+func (w *writer) close() error {
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	return w.dev.Close()
+}

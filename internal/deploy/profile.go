@@ -1,0 +1,205 @@
+package deploy
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"swarmboot/imagefmt"
+	"swarmboot/internal/cli"
+	"swarmboot/internal/disk"
+	"swarmboot/internal/params"
+	"swarmboot/internal/target"
+	"swarmboot/internal/target/identity"
+)
+
+// maxContents is how many bytes the files that a profile gives by URL may have together: they are held in memory, so that
+// nothing can be missing once the disk is written.
+const maxContents = 8 << 20
+
+// takeProfile gets the node's profile and everything that it refers to, and lets it set the parameters that were left open.
+// Whatever is wrong with it is found here, before the first write, as far as the image need not be known for it.
+func (e *engine) takeProfile(ctx context.Context) error {
+	p, err := e.c.profile(ctx, e.o.Node, e.o.Patience, e.rep.say)
+	if err == nil {
+		err = e.settle(p)
+	}
+	if err == nil && p.HasIdentity() {
+		err = e.prepareIdentity(ctx, p)
+	}
+	if err != nil {
+		return cli.WithCode(profileCode(err), fmt.Errorf("profile of %s: %w", e.o.Node, err))
+	}
+	e.profile = p
+	return nil
+}
+
+func profileCode(err error) int {
+	if c := code(err); c != cli.CodeOther {
+		return c
+	}
+	return cli.CodeUsage
+}
+
+// settle applies the parameters of the profile.
+func (e *engine) settle(p *params.Profile) error {
+	o := &e.o
+	c := &params.Config{Disk: o.Disk, Verify: o.Verify, Then: params.Then(o.Then), OnError: params.OnError(o.OnError), Append: o.Append,
+		Seed: o.Seed, Grow: o.Grow}
+	if err := p.Apply(c, o.Given); err != nil {
+		return err
+	}
+	o.Disk, o.Verify, o.Then, o.OnError, o.Append, o.Seed, o.Grow = c.Disk, c.Verify, string(c.Then), string(c.OnError), c.Append, c.Seed, c.Grow
+	return nil
+}
+
+func (e *engine) prepareIdentity(ctx context.Context, p *params.Profile) error {
+	if os.Geteuid() != 0 {
+		return errors.New("the deployed system can be changed by root only: its file system has to be mounted")
+	}
+	if _, err := rootExtent(e.m, nil); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(p.Network.Interfaces, func(n params.Interface) bool { return n.MAC == params.MACBoot }) {
+		if e.mac = e.bootMAC(); e.mac == "" {
+			return fmt.Errorf("network: mac: %s: the server is not reached through an interface with a MAC address", params.MACBoot)
+		}
+	}
+	return e.getContents(ctx, p)
+}
+
+// bootMAC is the MAC address of the interface that reaches the server.
+func (e *engine) bootMAC() string {
+	if mac, err := net.ParseMAC(e.o.Node); err == nil && len(mac) == 6 {
+		return mac.String()
+	}
+	return macTowards(e.o.Server)
+}
+
+func (e *engine) getContents(ctx context.Context, p *params.Profile) error {
+	e.contents = map[string][]byte{}
+	left := int64(maxContents)
+	for _, f := range p.Files {
+		if f.URL == "" {
+			continue
+		}
+		from := f.URL
+		if strings.HasPrefix(from, "/") {
+			from = e.c.base + from
+		}
+		b, err := e.c.get(ctx, from, left)
+		if err != nil {
+			return fmt.Errorf("file %s: %w", f.Path, err)
+		}
+		if sum := sha256.Sum256(b); !strings.EqualFold(hex.EncodeToString(sum[:]), f.SHA256) {
+			return cli.WithCode(cli.CodeVerify, fmt.Errorf("file %s: %s has SHA-256 %x", f.Path, from, sum))
+		}
+		left -= int64(len(b))
+		e.contents[f.Path] = b
+	}
+	return nil
+}
+
+// identity makes the deployed system this node's. Until that is whole the disk counts as unfinished: a system with half of
+// its identity is not to boot.
+func (e *engine) identity(ctx context.Context) (err error) {
+	if err := e.release(); err != nil {
+		return err
+	}
+	e.w.whole = false
+	device := e.w.device(e.m.Boot.Root)
+	if !e.w.dev.IsBlock() {
+		part, err := rootExtent(e.m, e.w.grown)
+		if err != nil {
+			return err
+		}
+		loop, err := target.AttachLoop(e.w.dev.Path(), part.Start, cmp.Or(part.Length, e.w.dev.Size()))
+		if err != nil {
+			return err
+		}
+		defer loop.Close()
+		device = loop.Path
+	} else if err := waitFor(ctx, device, nodeLimit); err != nil {
+		return fmt.Errorf("root partition: %w", err)
+	}
+	var done []string
+	err = target.ChangeRoot(ctx, device, func(dir string) (err error) {
+		done, err = identity.Apply(ctx, dir, identity.Options{Profile: e.profile, Node: e.o.Node, MAC: e.mac, Contents: e.contents})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	e.w.whole = true
+	e.rep.say(strings.Join(done, ", "))
+	return nil
+}
+
+// rootExtent returns the root partition: grown, if it is the one that was. Without a table it is the whole disk, length 0.
+func rootExtent(m *imagefmt.Manifest, grown *imagefmt.Partition) (imagefmt.Partition, error) {
+	if m.Boot.Root == 0 {
+		return imagefmt.Partition{}, nil
+	}
+	if grown != nil && grown.Number == m.Boot.Root {
+		return *grown, nil
+	}
+	i := slices.IndexFunc(m.Table.Partitions, func(p imagefmt.Partition) bool { return p.Number == m.Boot.Root })
+	if i < 0 {
+		return imagefmt.Partition{}, fmt.Errorf("the boot entry's root is partition %d, which the image does not have", m.Boot.Root)
+	}
+	return m.Table.Partitions[i], nil
+}
+
+// reopen takes hold of the disk again after close.
+func (w *writer) reopen() error {
+	if !w.closed {
+		return nil
+	}
+	dev, err := disk.Open(w.dev.Path())
+	if err != nil {
+		return err
+	}
+	w.dev, w.closed = dev, false
+	return nil
+}
+
+// profile gets the profile of a node, with attempts until patience is over. A server that has no profiles at all gives an
+// empty one.
+func (c *client) profile(ctx context.Context, node string, patience time.Duration, say func(string)) (*params.Profile, error) {
+	deadline := time.Now().Add(patience)
+	for wait := 250 * time.Millisecond; ; wait = min(2*wait, maxBackoff) {
+		b, err := c.get(ctx, c.base+"/api/v1/profile?node="+url.QueryEscape(node), params.MaxProfile)
+		var se *statusError
+		switch {
+		case err == nil:
+			return params.ParseProfile(b)
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case errors.As(err, &se) && se.Status == http.StatusNotFound:
+			return &params.Profile{}, nil
+		case errors.As(err, &se) && se.Status/100 == 4:
+			return nil, cli.WithCode(cli.CodeUsage, fmt.Errorf("the server says: %s", strings.ReplaceAll(se.Text, "\n", "; ")))
+		case permanent(err):
+			return nil, err
+		case time.Now().Add(wait).After(deadline):
+			return nil, cli.WithCode(cli.CodeUnreachable, fmt.Errorf("no answer within %s: %w", patience, err))
+		}
+		say(fmt.Sprintf("%v; trying again in %s", err, wait))
+		if err := sleep(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// hasIdentity says whether the deployed system is to be changed.
+func (e *engine) hasIdentity() bool { return e.profile != nil && e.profile.HasIdentity() }

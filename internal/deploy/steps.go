@@ -1,0 +1,102 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"swarmboot/imagefmt"
+	"swarmboot/internal/cli"
+	"swarmboot/internal/disk"
+	"swarmboot/internal/event"
+	"swarmboot/internal/swarm"
+)
+
+// follow goes through steps, timing and telling each, and ends with PhaseDone or, after undo, PhaseFailed.
+func (r *reporter) follow(ctx context.Context, steps []step, undo func()) error {
+	ticker, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	wg.Go(func() { r.run(ticker) })
+	var err error
+	for _, s := range steps {
+		if s.when != nil && !s.when() {
+			continue
+		}
+		if err = r.step(ctx, s); err != nil {
+			undo()
+			break
+		}
+	}
+	stop()
+	wg.Wait()
+	limit := doneLimit
+	if err != nil {
+		limit = finalLimit
+	}
+	r.update(func(p *event.Progress) {
+		p.Phase = event.PhaseDone
+		if err != nil {
+			p.Phase, p.Error, p.ExitCode = event.PhaseFailed, err.Error(), cli.Code(err)
+		}
+	})
+	if ctx.Err() != nil || cli.Code(err) == cli.CodeUnreachable {
+		limit /= 4 // somebody waits for the end, or nobody listens
+	}
+	if perr := r.final(context.WithoutCancel(ctx), limit); perr != nil {
+		r.say(fmt.Sprintf("the server was not told of the end: %v", perr))
+	}
+	return err
+}
+
+func (r *reporter) step(ctx context.Context, s step) error {
+	start := time.Now()
+	r.update(func(p *event.Progress) { p.Phase = s.name })
+	err := ctx.Err()
+	if err == nil {
+		err = s.run(ctx)
+	}
+	r.update(func(p *event.Progress) {
+		p.Steps = append(p.Steps, event.Step{Name: s.name, Seconds: time.Since(start).Seconds()})
+	})
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return cli.WithCode(cli.CodeInterrupted, fmt.Errorf("%s: interrupted: %w", s.name, ctx.Err()))
+	}
+	return cli.WithCode(code(err), fmt.Errorf("%s: %w", s.name, err))
+}
+
+// say tells a remark for people.
+func (r *reporter) say(text string) { r.update(func(p *event.Progress) { p.Message = text }) }
+
+// warn tells what went wrong without making the run a failure.
+func (r *reporter) warn(text string) {
+	r.update(func(p *event.Progress) { p.Message, p.Warnings = text, append(p.Warnings, text) })
+}
+
+// code finds the exit code for an error of the layers below.
+func code(err error) int {
+	var (
+		ioErr     *disk.IOError
+		selectErr *disk.SelectError
+		corrupt   *swarm.CorruptError
+		stall     *swarm.StallError
+		verify    *imagefmt.VerifyError
+	)
+	switch {
+	case cli.Code(err) != cli.CodeOther:
+		return cli.Code(err)
+	case errors.As(err, &ioErr):
+		return cli.CodeIO
+	case errors.As(err, &selectErr):
+		return cli.CodeDisk
+	case errors.As(err, &corrupt), errors.As(err, &verify), errors.Is(err, imagefmt.ErrHash):
+		return cli.CodeVerify
+	case errors.As(err, &stall):
+		return cli.CodeUnreachable
+	}
+	return cli.CodeOther
+}

@@ -1,0 +1,121 @@
+package deploy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"swarmboot/imagefmt"
+	"swarmboot/internal/cli"
+	"swarmboot/internal/progress"
+)
+
+// zeroChunk is how much of a zero extent is read at once.
+const zeroChunk = 256 << 10
+
+// readBack compares what the device returns, not the kernel's cache of it, with every raw hash of the index
+// and with zero where the image has zeros.
+func (w *writer) readBack(ctx context.Context, ix *imagefmt.Index) error {
+	if err := w.dev.DropCaches(); err != nil {
+		return err
+	}
+	var done atomic.Int64
+	total := w.m.UsedBytes + w.m.ZeroBytes
+	stop := w.every(2*time.Second, func() {
+		w.say(fmt.Sprintf("read back %s of %s", progress.Bytes(done.Load()), progress.Bytes(total)))
+	})
+	defer stop()
+	if err := verifyPieces(ctx, w.dev, ix, &done); err != nil {
+		return err
+	}
+	return verifyZero(ctx, w.dev, ix.Zero(), &done)
+}
+
+// every calls f once in an interval until the returned function is called.
+func (w *writer) every(d time.Duration, f func()) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for sleep(ctx, d) == nil {
+			f()
+		}
+	})
+	return func() { cancel(); wg.Wait() }
+}
+
+func verifyPieces(ctx context.Context, dev imagefmt.Target, ix *imagefmt.Index, done *atomic.Int64) error {
+	r := imagefmt.NewRestorer(ix, dev, true)
+	return eachPiece(ctx, ix, func(piece int) error {
+		if err := r.VerifyPiece(piece); err != nil {
+			return cli.WithCode(verifyCode(err), fmt.Errorf("read back: %w", err))
+		}
+		frames, err := ix.Frames(piece)
+		for _, f := range frames {
+			done.Add(f.RawLen)
+		}
+		return err
+	})
+}
+
+// verifyCode tells a disk that cannot be read from one that returns something else.
+func verifyCode(err error) int {
+	if c := code(err); c != cli.CodeOther {
+		return c
+	}
+	return cli.CodeVerify
+}
+
+// eachPiece calls f for every data piece, on all cores, until one fails.
+func eachPiece(ctx context.Context, ix *imagefmt.Index, f func(piece int) error) error {
+	var next atomic.Int64
+	next.Store(int64(ix.IndexPieces()))
+	g, ctx := errgroup.WithContext(ctx)
+	for range runtime.GOMAXPROCS(0) {
+		g.Go(func() error {
+			for {
+				piece := int(next.Add(1)) - 1
+				if piece >= ix.Pieces() {
+					return nil
+				}
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if err := f(piece); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return g.Wait()
+}
+
+func verifyZero(ctx context.Context, dev io.ReaderAt, extents []imagefmt.Extent, done *atomic.Int64) error {
+	buf, zeros := make([]byte, zeroChunk), make([]byte, zeroChunk)
+	for _, e := range extents {
+		for off := e.Off; off < e.End(); {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			b := buf[:min(zeroChunk, e.End()-off)]
+			if n, err := dev.ReadAt(b, off); n < len(b) && err != nil && !errors.Is(err, io.EOF) {
+				return err
+			} else if n < len(b) {
+				return io.ErrUnexpectedEOF
+			}
+			if !bytes.Equal(b, zeros[:len(b)]) {
+				return cli.WithCode(cli.CodeVerify, fmt.Errorf("read back: bytes %d+%d must be zero and are not", off, len(b)))
+			}
+			off += int64(len(b))
+			done.Add(int64(len(b)))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package deploy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"swarmboot/imagefmt"
+	"swarmboot/internal/cli"
+	"swarmboot/internal/disk"
+)
+
+// A run that ends while it is still looking at the old disk leaves that as it was: undo is for what was begun.
+func TestWipeInterruptedBeforeTheFirstWrite(t *testing.T) {
+	f := newFixture(t, imagefmt.Packed, diskSize)
+	if err := f.restore(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := f.read(t)
+	dev, err := disk.Open(f.target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	w := &writer{m: f.Manifest, dev: dev, say: func(string) {}}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.wipe(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	w.undo()
+	if !bytes.Equal(before, f.read(t)) {
+		t.Error("the disk was written to")
+	}
+	// But what was begun is undone.
+	if err := w.wipe(t.Context()); err != nil || !w.dirty {
+		t.Errorf("dirty %v (%v)", w.dirty, err)
+	}
+}
+
+// Read-back is of the device: what the kernel still has in its cache says nothing about the medium.
+func TestReadBackIsNotOfTheCache(t *testing.T) {
+	f := newFixture(t, imagefmt.Packed, diskSize)
+	out, err := exec.CommandContext(t.Context(), "losetup", "-f", "--show", f.target).Output()
+	if err != nil {
+		t.Fatal("losetup: ", err)
+	}
+	f.o.Disk = strings.TrimSpace(string(out))
+	defer func() {
+		if err := exec.Command("losetup", "-d", f.o.Disk).Run(); err != nil { //nolint:noctx // the test's context is over by then
+			t.Error("losetup -d: ", err)
+		}
+	}()
+	if err := f.restore(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	im, err := imagefmt.Open(f.Manifest, f.o.Payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev, err := disk.Open(f.o.Disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	at := f.Used[0].Off
+	if _, err := dev.ReadAt(make([]byte, 4096), at); err != nil { // now it is cached
+		t.Fatal(err)
+	}
+	medium, err := os.OpenFile(f.target, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer medium.Close()
+	if _, err := medium.WriteAt([]byte("rotten"), at); err != nil {
+		t.Fatal(err)
+	}
+	w := &writer{m: f.Manifest, dev: dev, say: func(string) {}}
+	if err := w.readBack(t.Context(), im.Index()); code(err) != cli.CodeVerify {
+		t.Errorf("error %v (code %d)", err, code(err))
+	}
+}
