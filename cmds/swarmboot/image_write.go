@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/term"
+
+	"swarmboot/imagefmt"
+	"swarmboot/internal/cli"
+	"swarmboot/internal/deploy"
+	"swarmboot/internal/disk"
+	"swarmboot/internal/event"
+	"swarmboot/internal/imagesrc"
+	"swarmboot/internal/params"
+	"swarmboot/internal/progress"
+)
+
+func imageWrite(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := flag.NewFlagSet("image write", flag.ContinueOnError)
+	yes := f.Bool("yes", false, "overwrite a block device without asking")
+	verify := f.String("verify", string(params.VerifyWrite), "none, write (every hash is checked on what is written) or readback (and on what the disk returns)")
+	grow := f.String("grow", "", "on a disk larger than the image's: last (the last partition grows into the rest, and its file\nsystem with it) or none; default last for a block device, none for a file")
+	pos, err := parseImageFlags(f, args, stdout, "image write [OPTIONS] DIR/NAME DISK|FILE", 2)
+	if err != nil {
+		return err
+	}
+	switch params.Verify(*verify) {
+	case params.VerifyNone, params.VerifyWrite, params.VerifyReadBack:
+	default:
+		return cli.Usagef("image write: --verify %q: want none, write or readback", *verify)
+	}
+	switch params.Grow(*grow) {
+	case "", params.GrowLast, params.GrowNone:
+	default:
+		return cli.Usagef("image write: --grow %q: want last or none", *grow)
+	}
+	im, err := parseImagePath(pos[0]).load()
+	if err != nil {
+		return err
+	}
+	defer im.Close()
+	if err := im.refuseItself(pos[1]); err != nil {
+		return err
+	}
+	if err := confirm(pos[1], im.manifest, *yes, stderr); err != nil {
+		return err
+	}
+	o := deploy.RestoreOptions{Disk: pos[1], Verify: params.Verify(*verify), Grow: params.Grow(*grow)}
+	return restore(ctx, im, o, pos[1], stderr)
+}
+
+// restore writes the image to the disk that o names and tells people of it by the name shown.
+func restore(ctx context.Context, im *openImage, o deploy.RestoreOptions, shown string, stderr io.Writer) error {
+	v := deploy.NewView(stderr)
+	defer v.Close()
+	o.Manifest, o.Payload = im.manifest, im.payload
+	return deploy.Restore(ctx, o, func(p event.Progress) {
+		p.Disk = shown
+		v.Show(p)
+	})
+}
+
+// refuseItself keeps a slip of the keyboard from overwriting the image with what it holds.
+func (im *openImage) refuseItself(target string) error {
+	if sameFile(im.payload.Name(), target) {
+		return cli.Usagef("%s is the payload of this image", target)
+	}
+	return nil
+}
+
+// confirm makes sure that a block device is meant: by --yes, or by a person who is shown what it is.
+func confirm(path string, m *imagefmt.Manifest, yes bool, stderr io.Writer) error {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return cli.WithCode(cli.CodeDisk, fmt.Errorf("disk: %w", err))
+	}
+	switch {
+	case fi.Mode()&os.ModeDevice == 0 && !fi.Mode().IsRegular(), fi.Mode()&os.ModeCharDevice != 0:
+		return cli.WithCode(cli.CodeDisk, fmt.Errorf("disk: %s is neither a block device nor a file", path))
+	case fi.Mode().IsRegular() || yes:
+		return nil
+	}
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		return cli.Usagef("image write: %s is a block device: --yes says that it may be overwritten", path)
+	}
+	fmt.Fprintf(stderr, "%s\nwill be overwritten with the image %s. Type yes to go on: ", describeDisk(path), m.Name)
+	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if strings.TrimSpace(line) != "yes" {
+		return cli.Usagef("image write: not confirmed, nothing was written")
+	}
+	return nil
+}
+
+// describeDisk tells a person which disk it is and what is on it.
+func describeDisk(path string) string {
+	s := path
+	if disks, err := disk.List(); err == nil {
+		for _, d := range disks {
+			if sameFile(d.Path, path) {
+				s += fmt.Sprintf(", %s, model %s, serial %s", disk.FormatSize(d.Size), orText(d.Model, "unknown"), orText(d.Serial, "unknown"))
+				if d.InUse != "" {
+					s += ", in use: " + d.InUse
+				}
+			}
+		}
+	}
+	return s + contents(path)
+}
+
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
+// imageExport writes the image into a new sparse file of the source disk's size.
+func imageExport(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := flag.NewFlagSet("image export", flag.ContinueOnError)
+	overwrite := f.Bool("overwrite", false, "replace FILE")
+	pos, err := parseImageFlags(f, args, stdout, "image export [OPTIONS] DIR/NAME raw FILE", 3)
+	if err != nil {
+		return err
+	}
+	if pos[1] != "raw" {
+		return cli.Usagef("image export: format %q: want raw", pos[1])
+	}
+	im, err := parseImagePath(pos[0]).load()
+	if err != nil {
+		return err
+	}
+	defer im.Close()
+	dst := pos[2]
+	if fi, err := os.Lstat(dst); err == nil && (!*overwrite || !fi.Mode().IsRegular()) {
+		return cli.Usagef("image export: %s exists; --overwrite replaces a file", dst)
+	}
+	if err := im.refuseItself(dst); err != nil {
+		return err
+	}
+	if err := exportTo(ctx, im, dst, stderr); err != nil {
+		return fileError(err)
+	}
+	_, err = fmt.Fprintf(stdout, "%s: %s, a sparse file\n", dst, progress.Bytes(im.manifest.DiskSize))
+	return err
+}
+
+func exportTo(ctx context.Context, im *openImage, dst string, stderr io.Writer) error {
+	tmp := newTempSet(imagePath{dir: filepath.Dir(dst)})
+	defer tmp.discard()
+	f, err := tmp.create(dst)
+	if err != nil {
+		return err
+	}
+	if err := f.Truncate(im.manifest.DiskSize); err != nil {
+		return err
+	}
+	if err := restore(ctx, im, deploy.RestoreOptions{Disk: f.Name(), Verify: params.VerifyWrite, Grow: params.GrowNone}, dst, stderr); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return tmp.commit(dst)
+}
+
+// contents lists the partitions and file systems that are on a disk now, as far as they can be read.
+func contents(path string) string {
+	src, err := imagesrc.Open(path, imagesrc.Options{Force: true})
+	if err != nil {
+		return ""
+	}
+	defer src.Close()
+	var b strings.Builder
+	for _, p := range src.Table().Partitions {
+		fmt.Fprintf(&b, "\n  partition %d: %s, %s %s", p.Number, progress.Bytes(p.Length), orText(p.FileSystem, "unknown content"), p.FSLabel)
+	}
+	return b.String()
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"swarmboot/internal/cli"
+	"swarmboot/internal/disk"
+	"swarmboot/internal/params"
+	"swarmboot/internal/profiles"
+)
+
+const profileUsage = `Usage: swarmboot profile check DIR|FILE...
+       swarmboot profile show DIR NODE
+
+Check reads the profiles in the directory DIR, or single files, as "swarmboot serve" does, and names file, line and
+field of everything that is wrong. Show prints what NODE (a MAC address or host name) gets, as JSON.
+
+The server reads DIR/profiles of its --images DIR: default.yaml for all nodes and aa-bb-cc-dd-ee-ff.yaml (or, for
+cmds/deploy without a MAC address, HOSTNAME.yaml) for one, which wins. Changes count at once. Any machine of the network
+can ask for any profile: keep secrets out. DIR/files holds what profiles refer to as /files/NAME. An example:
+
+` + profileExample + `
+Parameters that a node's kernel command line gives win over the profile's. Of the image is kept what the profile does not
+name. Everything but the image itself is checked before the first write to the disk.
+
+`
+
+// profileExample has every field.
+const profileExample = `    parameters: {disk: "size=400G..", then: reboot, verify: readback, append: quiet, grow: none, seed: 5m, onerror: reboot}
+    hostname: node-7.example.org       # and its line in /etc/hosts
+    machineID: reset                   # or keep
+    ssh:
+      hostKeys: generate               # or remove, or keep
+      authorizedKeys:                  # added to those that the image has
+        root: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3Xv9Qn5Y7sQJ6V0m1pXo8v8c0mY0b5E1hQm5bq7Q1A admin]
+    files:                             # mode and owner: else those of the file that is replaced
+      - {path: /etc/motd, mode: 0644, uid: 0, gid: 0, content: "Welcome"}
+      - {path: /etc/tool.conf, url: /files/tool.conf, sha256: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae}
+    network:
+      renderer: auto                   # or netplan, networkmanager, networkd, ifupdown
+      interfaces:
+        - {mac: boot, dhcp: true}      # boot: the interface that reaches the server
+        - {name: eth1, addresses: [10.0.0.5/24], gateway: 10.0.0.1, dns: [10.0.0.53], search: [example.org]}
+    cloudInit: {userData: "#cloud-config", metaData: "instance-id: 7", networkConfig: "version: 2"}
+    fstab:
+      - {device: LABEL=scratch, path: /scratch, type: xfs, options: nofail, pass: 2}
+`
+
+func runProfile(_ context.Context, args []string, stdout, _ io.Writer) error {
+	switch {
+	case len(args) > 0 && (args[0] == "-h" || args[0] == "--help" || args[0] == "-help"):
+		_, err := fmt.Fprint(stdout, profileUsage, cli.ExitCodes)
+		return err
+	case len(args) >= 2 && args[0] == "check":
+		return checkProfiles(args[1:], stdout)
+	case len(args) == 3 && args[0] == "show":
+		return showProfile(args[1], args[2], stdout)
+	}
+	return cli.Usagef("profile: want \"check DIR|FILE...\" or \"show DIR NODE\" (swarmboot profile --help)")
+}
+
+func checkProfiles(names []string, stdout io.Writer) error {
+	for _, name := range names {
+		fi, err := os.Stat(name)
+		if err != nil {
+			return cli.WithCode(cli.CodeUsage, err)
+		}
+		files := []string{name}
+		if fi.IsDir() {
+			if files, err = filepath.Glob(filepath.Join(name, "*.yaml")); err != nil {
+				return err
+			}
+			if _, err := profiles.CheckDir(name); err != nil {
+				return cli.WithCode(cli.CodeUsage, fmt.Errorf("%s:\n%w", name, err))
+			}
+		}
+		for _, file := range files {
+			p, err := profiles.ReadFile(file)
+			if err == nil {
+				err = checkSelector(p)
+			}
+			if err != nil {
+				return cli.WithCode(cli.CodeUsage, fmt.Errorf("%s:\n%w", file, err))
+			}
+		}
+		if _, err := fmt.Fprintf(stdout, "%s: good (%d files)\n", name, len(files)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkSelector checks what package profiles has no knowledge of.
+func checkSelector(p *params.Profile) error {
+	if _, err := disk.ParseSelector(p.Parameters["disk"]); err != nil {
+		return fmt.Errorf("parameters.disk: %w", err)
+	}
+	return nil
+}
+
+func showProfile(dir, node string, stdout io.Writer) error {
+	b, err := profiles.JSON(dir, node)
+	if err != nil {
+		return cli.WithCode(cli.CodeUsage, err)
+	}
+	_, err = fmt.Fprintf(stdout, "%s\n", b)
+	return err
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"swarmboot/internal/cli"
+	"swarmboot/internal/web"
+)
+
+const statusUsage = `Usage: swarmboot status [--server URL] [--json]
+       swarmboot status [--server URL] --redeploy NODE|all
+
+Shows the images and nodes of a server. --redeploy lets a node that was
+deployed be deployed again when it next boots from the network.
+
+Options:
+`
+
+// maxAnswer bounds what is read from the server.
+const maxAnswer = 256 << 20 // 65,536 nodes with their steps are about 130 MB
+
+func runStatus(ctx context.Context, args []string, stdout, _ io.Writer) error {
+	fs := flag.NewFlagSet("status", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	server := fs.String("server", "http://127.0.0.1:8080", "`URL` of the server")
+	asJSON := fs.Bool("json", false, "print one JSON object")
+	redeploy := fs.String("redeploy", "", "`NODE` (its MAC address), or all")
+	err := fs.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, statusUsage)
+		fs.SetOutput(stdout)
+		fs.PrintDefaults()
+		fmt.Fprint(stdout, "\n", cli.ExitCodes)
+		return err
+	case err != nil:
+		return cli.Usagef("status: %w", err)
+	case fs.NArg() > 0:
+		return cli.Usagef("status: unexpected argument %q", fs.Arg(0))
+	}
+	u, err := url.Parse(*server)
+	if err != nil || u.Scheme != "http" || u.Host == "" {
+		return cli.Usagef("status: --server %q is not a URL http://HOST:PORT", *server)
+	}
+	c := apiClient{base: "http://" + u.Host, http: &http.Client{Timeout: 30 * time.Second}}
+	defer c.http.CloseIdleConnections()
+	if *redeploy != "" {
+		return c.redeploy(ctx, *redeploy, stdout)
+	}
+	return c.show(ctx, *asJSON, stdout)
+}
+
+// apiClient talks to a server's API.
+type apiClient struct {
+	base string
+	http *http.Client
+}
+
+// do sends a request and decodes the JSON answer into v.
+func (c apiClient) do(ctx context.Context, method, path string, v any) error {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return cli.WithCode(cli.CodeUnreachable, fmt.Errorf("server: %w", err))
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return cli.WithCode(cli.CodeUnreachable, fmt.Errorf("server: %w", err))
+	}
+	if len(body) > maxAnswer {
+		return fmt.Errorf("server %s: its answer has more than %d bytes", c.base, maxAnswer)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("server %s: %s", c.base, strings.TrimSpace(string(body[:min(len(body), 1000)])))
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("server %s is no swarmboot server: %w", c.base, err)
+	}
+	return nil
+}
+
+func (c apiClient) redeploy(ctx context.Context, node string, stdout io.Writer) error {
+	var answer struct {
+		Nodes int `json:"nodes"`
+	}
+	if err := c.do(ctx, http.MethodPost, "/api/v1/nodes/"+url.PathEscape(node)+"/redeploy", &answer); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(stdout, "%d to be deployed at the next boot from the network\n", answer.Nodes)
+	return err
+}
+
+func (c apiClient) show(ctx context.Context, asJSON bool, stdout io.Writer) error {
+	var all struct {
+		Images []web.ImageInfo `json:"images"`
+		Nodes  []web.Node      `json:"nodes"`
+	}
+	if err := c.do(ctx, http.MethodGet, "/api/v1/images", &all.Images); err != nil {
+		return err
+	}
+	if err := c.do(ctx, http.MethodGet, "/api/v1/nodes", &all.Nodes); err != nil {
+		return err
+	}
+	if asJSON {
+		e := json.NewEncoder(stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(all)
+	}
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "IMAGE\tSTATE\tUSED\tPAYLOAD\tSENT")
+	for _, im := range all.Images {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", im.Name, imageState(im), web.Size(im.UsedBytes), web.Size(im.PayloadLength), web.Size(im.Uploaded))
+	}
+	fmt.Fprintln(w, "\nNODE\tIMAGE\tDISK\tPHASE\tDONE\tRATE\tFROM SERVER\tFROM NODES\tREMARK")
+	for _, n := range all.Nodes {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d%%\t%s/s\t%s\t%s\t%s\n", n.Node, n.Image, n.Disk, nodePhase(n), web.Percent(n.Progress),
+			web.Size(n.Rate), web.Size(n.FromServer), web.Size(n.FromNodes), remark(n))
+	}
+	return w.Flush()
+}
+
+func imageState(im web.ImageInfo) string {
+	switch im.State {
+	case "checking":
+		return fmt.Sprintf("checking %d%%", im.Percent)
+	case "broken":
+		return printable("broken: " + im.Reason)
+	}
+	return im.State
+}
+
+func nodePhase(n web.Node) string {
+	if n.Lost {
+		return "lost in " + string(n.Phase)
+	}
+	return string(n.Phase)
+}
+
+func remark(n web.Node) string {
+	if n.Error != "" {
+		return printable(n.Error)
+	}
+	parts := slices.Clone(n.Warnings)
+	if n.Message != "" && !slices.Contains(parts, n.Message) {
+		parts = append(parts, n.Message)
+	}
+	return printable(strings.Join(parts, "; "))
+}
+
+// printable keeps what nodes say from steering the terminal or the table.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, s)
+}
