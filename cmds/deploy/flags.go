@@ -1,0 +1,215 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"strings"
+
+	"swarmboot/internal/cli"
+	"swarmboot/internal/deploy"
+	"swarmboot/internal/params"
+)
+
+const cmdlinePath = "/proc/cmdline"
+
+const usage = `Usage: deploy --server URL --image NAME --disk DISK [OPTIONS]
+       deploy --cmdline [OPTIONS]
+
+Writes an image to a disk of this machine, every block through the swarm, and seeds it to other nodes.
+The disk is overwritten. DISK is a selector (/dev/PATH, serial=X, wwn=X, model=X, size=10G..2T, "only") or
+the path of an existing file that stands for a disk. Until everything is verified the disk has no partitions,
+so that a run that was cut off leaves nothing that boots.
+
+With --then kexec the deployed system's kernel is loaded. --then is carried out by deploy itself, except
+as a child of process 1 or with --cmdline: then process 1 does it, after deploy has ended with code 0.
+If the running kernel forbids kexec, the code is 0, /sys/kernel/kexec_loaded is 0, and a reboot does the same.
+
+Options:
+`
+
+// config is what the command line asks for.
+type config struct {
+	o          deploy.Options
+	json       bool
+	cmdline    bool
+	level      slog.Level
+	createSize int64
+	settled    string // file for what is to follow
+}
+
+func parse(args []string, stdout io.Writer) (*config, error) {
+	c := &config{level: slog.LevelWarn}
+	var verify, grow, createSize string
+	var verbose bool
+	f := flag.NewFlagSet("deploy", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.StringVar(&c.o.Server, "server", "", "`URL` of the server, such as http://192.0.2.1:8080")
+	f.StringVar(&c.o.Image, "image", "", "`NAME` of the image")
+	f.StringVar(&c.o.Disk, "disk", "", "`DISK` to overwrite")
+	f.StringVar(&verify, "verify", "", "none, write (every hash is checked on what is written) or readback (and on what the\ndisk returns afterwards); default write")
+	f.StringVar(&grow, "grow", "", "on a disk larger than the image's: last (the last partition grows into the rest, and its file\nsystem with it) or none; default last for a block device, none for a file")
+	f.StringVar(&c.o.Then, "then", "", "exit, kexec, reboot, poweroff or shell; default exit")
+	f.DurationVar(&c.o.Seed, "linger", deploy.DefaultSeed, "longest `TIME` to go on seeding; it ends when the server says that nobody needs this node")
+	f.StringVar(&c.o.Listen, "listen", "", "`HOST:PORT` for BitTorrent connections; default any free port")
+	f.StringVar(&c.o.Node, "node", "", "what this node is called on the server (`ID`); default the MAC address towards the server")
+	f.DurationVar(&c.o.Stall, "stall", deploy.DefaultStall, "give up when nothing arrives for `TIME`")
+	f.DurationVar(&c.o.Patience, "patience", deploy.DefaultPatience, "give up when the server does not give the manifest for `TIME`")
+	f.BoolVar(&c.json, "json", false, "print every report as one line of JSON")
+	f.BoolVar(&c.cmdline, "cmdline", false, "take everything from the swarmboot.* parameters in "+cmdlinePath+"; other options override")
+	f.StringVar(&createSize, "create-size", "", "make DISK as a sparse file of `SIZE` (bytes, or with K, M, G, T) if it does not exist")
+	f.StringVar(&c.settled, "settled", "", "write what is to follow, with what the node's profile says, as JSON to `FILE`")
+	f.BoolVar(&verbose, "v", false, "log what the swarm does")
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			printUsage(f, stdout)
+			return nil, err
+		}
+		return nil, cli.Usagef("%w (--help lists the options)", err)
+	}
+	if f.NArg() > 0 {
+		return nil, cli.Usagef("unexpected argument %q", f.Arg(0))
+	}
+	if verbose {
+		c.level = slog.LevelDebug
+	}
+	c.o.Verify, c.o.Grow = params.Verify(verify), params.Grow(grow)
+	set := given(f)
+	c.o.Given = profileMust(set)
+	if c.cmdline {
+		if err := c.fromCmdline(set); err != nil {
+			return nil, err
+		}
+	}
+	if createSize != "" {
+		n, err := parseSize(createSize)
+		if err != nil {
+			return nil, err
+		}
+		c.createSize = n
+	}
+	return c, c.check()
+}
+
+func printUsage(f *flag.FlagSet, stdout io.Writer) {
+	fmt.Fprint(stdout, usage)
+	f.SetOutput(stdout)
+	f.PrintDefaults()
+	fmt.Fprint(stdout, "\n"+cli.ExitCodes)
+}
+
+// given is the set of options on the command line.
+func given(f *flag.FlagSet) map[string]bool {
+	set := map[string]bool{}
+	f.Visit(func(fl *flag.Flag) { set[fl.Name] = true })
+	return set
+}
+
+// profileMust returns the parameters that a profile on the server must not change: what an option says, and, for a person
+// at a shell, which disk it is and whether the machine goes away.
+func profileMust(set map[string]bool) map[string]bool {
+	given := map[string]bool{"seed": set["linger"]}
+	for _, name := range []string{"disk", "grow", "then", "verify"} {
+		given[name] = set[name] || !set["cmdline"] && (name == "disk" || name == "then")
+	}
+	return given
+}
+
+// fromCmdline fills in what the options leave open.
+func (c *config) fromCmdline(set map[string]bool) error {
+	b, err := os.ReadFile(cmdlinePath)
+	if err != nil {
+		return err
+	}
+	p, err := params.ParseCmdline(string(b))
+	if err != nil {
+		return cli.WithCode(cli.CodeUsage, err)
+	}
+	c.merge(p, set)
+	maps.Copy(c.o.Given, params.Given(string(b)))
+	return nil
+}
+
+func (c *config) merge(p *params.Config, set map[string]bool) {
+	fill := func(name string, dst *string, v string) {
+		if !set[name] {
+			*dst = v
+		}
+	}
+	fill("server", &c.o.Server, p.Server)
+	fill("image", &c.o.Image, p.Image)
+	fill("disk", &c.o.Disk, p.Disk)
+	fill("then", &c.o.Then, string(p.Then))
+	if !set["verify"] {
+		c.o.Verify = p.Verify
+	}
+	if !set["grow"] {
+		c.o.Grow = p.Grow
+	}
+	if !set["linger"] {
+		c.o.Seed = p.Seed
+	}
+	c.o.OnError, c.o.Append = string(p.OnError), p.Append
+	c.o.Console = p.Console
+}
+
+func (c *config) check() error {
+	for _, v := range []struct{ name, value string }{{"server", c.o.Server}, {"image", c.o.Image}} {
+		if v.value == "" {
+			return cli.Usagef("--%s: not given (--help lists the options)", v.name)
+		}
+	}
+	if c.o.Disk == "" && !c.cmdline {
+		return cli.Usagef("--disk: not given; \"only\" means the only disk of the machine")
+	}
+	switch c.o.Then {
+	case "":
+		c.o.Then = "exit"
+	case "exit", "kexec", "reboot", "poweroff", "shell":
+	default:
+		return cli.Usagef("--then %s: want exit, kexec, reboot, poweroff or shell", c.o.Then)
+	}
+	if c.o.Seed < 0 || c.o.Stall <= 0 || c.o.Patience <= 0 {
+		return cli.Usagef("--linger, --stall and --patience: not a time that can be waited for")
+	}
+	return nil
+}
+
+func parseSize(s string) (int64, error) {
+	num, shift := s, 0
+	if i := strings.IndexAny("KMGT", s[len(s)-1:]); i >= 0 {
+		num, shift = s[:len(s)-1], 10*(i+1)
+	}
+	var n int64
+	if _, err := fmt.Sscanf(num+"\n", "%d\n", &n); err != nil || n <= 0 || n > 1<<62>>shift {
+		return 0, cli.Usagef("--create-size %q: want a number of bytes, or one with K, M, G or T", s)
+	}
+	return n << shift, nil
+}
+
+// createFile makes the file that stands for the disk, and says so. An existing one is left as it is.
+func (c *config) createFile() (created bool, err error) {
+	if c.createSize == 0 {
+		return false, nil
+	}
+	if strings.HasPrefix(c.o.Disk, "/dev/") {
+		return false, cli.Usagef("--create-size: %s is not a place for a file", c.o.Disk)
+	}
+	f, err := os.OpenFile(c.o.Disk, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, cli.WithCode(cli.CodeIO, fmt.Errorf("create disk file: %w", err))
+	}
+	err = f.Truncate(c.createSize)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return true, cli.WithCode(cli.CodeIO, err)
+}
