@@ -1,0 +1,77 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"swarmboot/internal/netup"
+	"swarmboot/internal/params"
+)
+
+// finish does what then= says after a deployment.
+func (n *node) finish(cfg *params.Config) {
+	n.say("deployed; then: %s", cfg.Then)
+	then := cfg.Then
+	if then == params.ThenKexec && !kexecLoaded() {
+		n.say("no kernel is loaded for kexec: rebooting into the disk instead")
+		then = params.ThenReboot
+	}
+	switch then {
+	case params.ThenKexec:
+		n.end(unix.LINUX_REBOOT_CMD_KEXEC)
+	case params.ThenReboot:
+		n.end(unix.LINUX_REBOOT_CMD_RESTART)
+	case params.ThenPowerOff:
+		n.end(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	}
+	n.rescue()
+}
+
+// syncLimit is for the last sync(2): on a disk that has stopped answering it would never end.
+const syncLimit = time.Minute
+
+func kexecLoaded() bool {
+	b, err := os.ReadFile("/sys/kernel/kexec_loaded")
+	return err == nil && string(bytes.TrimSpace(b)) == "1"
+}
+
+// end gives the machine away. It comes back only when the kernel refuses.
+func (n *node) end(how int) {
+	synced := make(chan struct{})
+	go func() {
+		defer close(synced)
+		unix.Sync()
+	}()
+	select {
+	case <-synced: // the engine has synced its disk itself
+	case <-time.After(syncLimit):
+		n.say("error: a disk does not take its data within %s; going on without", syncLimit)
+	}
+	if err := unix.Reboot(how); err != nil {
+		n.say("error: reboot(%#x): %v", how, err)
+	}
+}
+
+// fail shows the error, tells the server unless the engine has (told) or there is no network, and does what onerror= says.
+func (n *node) fail(cfg *params.Config, network *netup.Net, err error, told bool) {
+	n.say("error: %v", err)
+	if !told && network != nil && cfg.Server != "" {
+		if rerr := report(cfg, network, err); rerr != nil {
+			n.say("tell the server: %v", rerr)
+		}
+	}
+	switch cfg.OnError {
+	case params.OnErrorReboot:
+		n.say("rebooting in %s", reading)
+		time.Sleep(reading)
+		n.end(unix.LINUX_REBOOT_CMD_RESTART)
+	case params.OnErrorPowerOff:
+		n.say("switching off in %s", reading)
+		time.Sleep(reading)
+		n.end(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	}
+	n.rescue()
+}

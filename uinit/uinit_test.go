@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"swarmboot/internal/cli"
+	"swarmboot/internal/params"
+)
+
+func TestParseBootif(t *testing.T) {
+	for line, want := range map[string]string{
+		"quiet BOOTIF=01-52-54-00-12-34-56 x": "52:54:00:12:34:56",
+		"BOOTIF=52-54-00-12-34-56":            "", // no hardware type
+		"BOOTIF=01-52-54":                     "",
+		"quiet":                               "",
+	} {
+		if got := parseBootif([]byte(line)).String(); got != want {
+			t.Errorf("%q: %q, want %q", line, got, want)
+		}
+	}
+}
+
+func TestConsoleIsPlain(t *testing.T) {
+	var shown, log bytes.Buffer
+	c := &console{outs: []*screen{{Writer: &shown}}, kmsg: &log}
+	c.printf("one\ntwo \x1b[31mred\x00\n")
+	if got := shown.String(); got != "swarmboot: one\r\nswarmboot: two [31mred\r\n" {
+		t.Errorf("screen %q", got)
+	}
+	if got := log.String(); got != "<7>swarmboot: one\n<7>swarmboot: two [31mred\n" {
+		t.Errorf("log %q", got)
+	}
+	log.Reset()
+	c.line(strings.Repeat("x", 5000))
+	if log.Len() > 1000 {
+		t.Errorf("a log record of %d bytes", log.Len())
+	}
+	if last := c.copy(strings.NewReader("first\nlast words\n\n")); last != "last words" {
+		t.Errorf("last line %q", last)
+	}
+}
+
+// oneReaper: a second one in the same process would take the first one's children away.
+var oneReaper = sync.OnceValue(newChildren)
+
+// The engine's end decides who tells the server: an engine that was killed cannot have.
+func TestVerdict(t *testing.T) {
+	c := oneReaper()
+	for script, want := range map[string]struct {
+		told bool
+		code int
+		text string
+	}{
+		"exit 0":     {true, cli.CodeDone, ""},
+		"exit 3":     {true, cli.CodeDisk, "code 3: no disk"},
+		"exit 7":     {false, cli.CodeUnreachable, "code 7"},
+		"kill -9 $$": {false, cli.CodeOther, "signal 9"},
+	} {
+		ended, err := c.start(exec.Command("/bin/sh", "-c", script))
+		if err != nil {
+			t.Fatal(err)
+		}
+		told, err := verdict(<-ended, "no disk")
+		if told != want.told || cli.Code(err) != want.code || err != nil && !strings.Contains(err.Error(), want.text) {
+			t.Errorf("%s: told %v, code %d, %v", script, told, cli.Code(err), err)
+		}
+	}
+}
+
+func TestOrphansAreReaped(t *testing.T) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	c := oneReaper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/sh", "-c", "(sleep 0.1; echo orphan done) & echo $!")
+	cmd.Stdout = w
+	ended, err := c.start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	<-ended
+	out, err := io.ReadAll(r) // ends when the orphan has closed it, as it ends
+	if err != nil || !strings.Contains(string(out), "orphan done") {
+		t.Fatalf("%q, %v", out, err)
+	}
+	pid := strings.TrimSpace(strings.Split(string(out), "\n")[0])
+	// The kernel closes the orphan's pipe before it makes a zombie of it, on a busy machine long before.
+	for range 10000 {
+		if _, err := os.Stat("/proc/" + pid); err != nil {
+			return
+		}
+		c.reap()
+		time.Sleep(time.Millisecond)
+	}
+	t.Errorf("process %s is still there as a zombie", pid)
+}
+
+func TestGuardSurvivesPanic(t *testing.T) {
+	var shown bytes.Buffer
+	n := &node{con: &console{outs: []*screen{{Writer: &shown}}}}
+	n.guard("step", func() { panic("oops") })
+	if !strings.Contains(shown.String(), "step: panic: oops") {
+		t.Errorf("screen %q", &shown)
+	}
+}
+
+// The engine's word on then= and onerror= counts; a word that cannot be read leaves the command line's.
+func TestSettle(t *testing.T) {
+	for _, tt := range []struct {
+		text    string
+		then    params.Then
+		onError params.OnError
+	}{
+		{`{"then":"poweroff","onError":"reboot"}`, params.ThenPowerOff, params.OnErrorReboot},
+		{`{"then":"exit","onError":""}`, params.ThenKexec, params.OnErrorShell},
+		{`{"then":"powero`, params.ThenKexec, params.OnErrorShell},
+		{"", params.ThenKexec, params.OnErrorShell},
+	} {
+		path := filepath.Join(t.TempDir(), "settled")
+		if tt.text != "" {
+			if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cfg := params.Default()
+		settle(cfg, path)
+		if cfg.Then != tt.then || cfg.OnError != tt.onError {
+			t.Errorf("%q: then %s, onerror %s", tt.text, cfg.Then, cfg.OnError)
+		}
+	}
+}
