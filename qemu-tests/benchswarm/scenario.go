@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// scenario is a row of the table of aims.
+type scenario struct {
+	name   string
+	packed bool
+	tool   string // "" is swarm
+	set    func(o *options, floor float64)
+	judge  func(r *result, all map[string]*result) []verdict
+}
+
+// verdict is one aim and whether it was reached.
+type verdict struct {
+	what string
+	got  float64
+	most float64
+}
+
+func (v verdict) String() string {
+	word := "pass"
+	if v.got > v.most {
+		word = "FAIL"
+	}
+	return fmt.Sprintf("%s %s %.3f (at most %.3f)", word, v.what, v.got, v.most)
+}
+
+func at(who int, value, down float64) fault {
+	return fault{who: who, value: value, down: down, set: true}
+}
+
+// within judges the last node that is not the victim, in floors.
+func within(most float64) func(*result, map[string]*result) []verdict {
+	return func(r *result, _ map[string]*result) []verdict {
+		return []verdict{{"last ÷ floor", r.Ratio, most}}
+	}
+}
+
+func finish(r *result, _ map[string]*result) []verdict {
+	return []verdict{{"nodes that did not finish", float64(r.Failed), 0}}
+}
+
+// scenarios are the rows, in their order: later ones are compared with earlier ones.
+func scenarios() []scenario {
+	rows := []scenario{
+		{name: "aria2", tool: "aria2"},
+		{name: "udpcast", tool: "udpcast"},
+		{name: "http", tool: "http"},
+		{name: "together", judge: judgeTogether},
+		{name: "packed", packed: true, judge: within(0.48)},
+		{name: "arrivals", set: func(o *options, floor float64) { o.stagger = seconds(floor) }, judge: within(1.10)},
+		{name: "killed", set: func(o *options, floor float64) { o.kill = at(o.nodes/2, floor/2, 0) }, judge: within(1.25)},
+	}
+	for _, node := range []int{1, 4, 8} { // whichever place the node has
+		rows = append(rows, scenario{name: fmt.Sprintf("slow-port-%d", node), judge: within(1.15),
+			set: func(o *options, _ float64) { o.slow = at(min(node, o.nodes), float64(o.rate)/4, 0) }})
+	}
+	rows = append(rows,
+		scenario{name: "slow-disk", set: func(o *options, _ float64) { o.slowDisk = at(o.nodes/2, 3, 0) }, judge: within(1.15)},
+		scenario{name: "seeder-killed", judge: finish, set: func(o *options, floor float64) {
+			o.stagger, o.server = seconds(floor/2), at(0, 1.2*floor, 9999)
+		}},
+		scenario{name: "server-restart", set: func(o *options, floor float64) { o.server = at(0, floor/2, 3) }, judge: judgeRestart},
+		scenario{name: "cut", set: func(o *options, floor float64) { o.cut = at((o.nodes+2)/3, floor/2, 10) }, judge: judgeCut},
+		scenario{name: "resume", set: func(o *options, floor float64) { o.restart = at(o.nodes/2, floor/2, 0) }, judge: judgeResume},
+	)
+	for _, n := range []int{8, 16, 24} {
+		rows = append(rows, scenario{name: fmt.Sprintf("nodes-%d", n), judge: judgeMany,
+			set: func(o *options, _ float64) { o.nodes, o.rate = n, o.rate/2 }})
+	}
+	return rows
+}
+
+func judgeTogether(r *result, all map[string]*result) []verdict {
+	v := []verdict{{"last ÷ floor", r.Ratio, 1.09}, {"copies from the seeder", r.Seeder, 1.1},
+		{"resident MiB", float64(r.RSS >> 20), 128}, {"seconds to \"you may go\"", r.Slowest, 1}}
+	if a := all["aria2"]; a != nil && a.CPU > 0 {
+		v = append(v, verdict{"CPU ÷ aria2's", r.CPU / a.CPU, 1.5})
+	}
+	return v
+}
+
+func judgeRestart(r *result, all map[string]*result) []verdict {
+	return append(finish(r, all), verdict{"nodes the status page lost", float64(r.Nodes - r.Known), 0})
+}
+
+func judgeCut(r *result, all map[string]*result) []verdict {
+	return append(finish(r, all), verdict{"last ÷ floor", r.Ratio, 1.25 + 10/r.Floor})
+}
+
+func judgeResume(r *result, all map[string]*result) []verdict {
+	return append(finish(r, all), verdict{"copies fetched after the restart", r.Restarted, 0.75})
+}
+
+func judgeMany(r *result, all map[string]*result) []verdict {
+	v := finish(r, all)
+	if few := all["nodes-8"]; few != nil && few != r {
+		v = append(v, verdict{"last ÷ floor", r.Ratio, few.Ratio + 0.02})
+	}
+	return v
+}
+
+// table runs the scenarios that were asked for and says of each what it reached.
+func (o *options) table(ctx context.Context, w io.Writer) error {
+	verbatim, packed, _ := strings.Cut(o.image, ",")
+	wanted := strings.Split(o.scenarios, ",")
+	all := map[string]*result{}
+	if !o.json {
+		fmt.Fprintln(w, header)
+	}
+	for _, s := range scenarios() {
+		image := verbatim
+		if s.packed {
+			image = packed
+		}
+		if image == "" || o.scenarios != "all" && !slices.Contains(wanted, s.name) {
+			continue
+		}
+		r, err := o.row(ctx, s, image)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		all[s.name], r.Scenario = r, s.name
+		if s.judge != nil {
+			for _, v := range s.judge(r, all) {
+				r.Aims = append(r.Aims, v.String())
+			}
+		}
+		if err := r.print(w, o.json); err != nil {
+			return err
+		}
+		if !o.json {
+			fmt.Fprintf(w, "        %s: %s\n", s.name, strings.Join(r.Aims, "; "))
+		}
+	}
+	if o.scenarios == "all" || slices.Contains(wanted, "random") {
+		return o.random(ctx, w, verbatim)
+	}
+	return nil
+}
+
+func (o *options) row(ctx context.Context, s scenario, image string) (*result, error) {
+	m, err := readImage(image)
+	if err != nil {
+		return nil, err
+	}
+	q := *o
+	q.repeat, q.seed = 1, 0
+	if s.set != nil {
+		s.set(&q, float64(m.UsedBytes)*8/(float64(o.rate)*1e6))
+	}
+	return q.measure(ctx, orSwarm(s.tool), image, 0)
+}
+
+func orSwarm(tool string) string {
+	if tool == "" {
+		return "swarm"
+	}
+	return tool
+}
+
+// randomRuns is how many runs with random starts, kills and cuts all have to finish.
+const randomRuns = 20
+
+func (o *options) random(ctx context.Context, w io.Writer, image string) error {
+	failed, begin := 0, time.Now()
+	q := *o
+	q.seed = max(1, o.seed)
+	for i := range randomRuns {
+		r, err := q.measure(ctx, "swarm", image, i)
+		if err != nil {
+			return fmt.Errorf("random run with seed %d: %w", q.seed+int64(i), err)
+		}
+		failed += r.Failed
+		r.Scenario = "random"
+		if err := r.print(w, o.json); err != nil {
+			return err
+		}
+	}
+	if !o.json {
+		fmt.Fprintf(w, "        random: %s; %d runs in %s\n", verdict{"nodes that did not finish", float64(failed), 0}, randomRuns, time.Since(begin).Round(time.Second))
+	}
+	return nil
+}

@@ -1,0 +1,70 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// SlowDisk is a block device that takes only so many bytes a second: a loop device over a file, throttled
+// by the kernel's block controller. Its writers may have little in the page cache, so that they feel it.
+// It needs root and the blkio controller of cgroup v1.
+type SlowDisk struct {
+	Path string // /dev/loopN
+	dev  string // MAJOR:MINOR
+}
+
+// slowCache is how much of what was written to a SlowDisk the page cache may hold.
+const slowCache = 8 << 20
+
+// NewSlowDisk makes a disk of the file that takes bytesPerSecond.
+func NewSlowDisk(ctx context.Context, file string, bytesPerSecond int64) (*SlowDisk, error) {
+	out, err := exec.CommandContext(ctx, "losetup", "--find", "--show", file).Output()
+	if err != nil {
+		return nil, fmt.Errorf("loop device for %s: %w", file, err)
+	}
+	d := &SlowDisk{Path: strings.TrimSpace(string(out))}
+	if err := d.slow(bytesPerSecond); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (d *SlowDisk) slow(bytesPerSecond int64) error {
+	dev, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(d.Path), "dev"))
+	if err != nil {
+		return err
+	}
+	d.dev = strings.TrimSpace(string(dev))
+	bdi := filepath.Join("/sys/class/bdi", d.dev)
+	return errors.Join(
+		d.limit(bytesPerSecond),
+		os.WriteFile(filepath.Join(bdi, "strict_limit"), []byte("1"), 0o644),
+		os.WriteFile(filepath.Join(bdi, "max_bytes"), fmt.Append(nil, slowCache), 0o644),
+	)
+}
+
+// limit sets the throttle, 0 for none. The write-back threads belong to the root group.
+func (d *SlowDisk) limit(bytesPerSecond int64) error {
+	v1 := "/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device"
+	return os.WriteFile(v1, fmt.Appendf(nil, "%s %d", d.dev, bytesPerSecond), 0o644)
+}
+
+// Close takes the limits and the device away. Nobody may have it open.
+func (d *SlowDisk) Close() error {
+	var errs []error
+	if d.dev != "" {
+		bdi := filepath.Join("/sys/class/bdi", d.dev)
+		errs = append(errs, d.limit(0),
+			os.WriteFile(filepath.Join(bdi, "max_ratio"), []byte("100"), 0o644),
+			os.WriteFile(filepath.Join(bdi, "strict_limit"), []byte("0"), 0o644))
+	}
+	if out, err := exec.Command("losetup", "--detach", d.Path).CombinedOutput(); err != nil {
+		errs = append(errs, fmt.Errorf("detach %s: %w: %s", d.Path, err, strings.TrimSpace(string(out))))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,168 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// accelVariable names the environment variable that overrides QEMU's accelerator. The
+// default is emulation, which works everywhere: KVM may open and then hang.
+const accelVariable = "SWARMBOOT_QEMU_ACCEL"
+
+// Disk is one disk of a machine.
+type Disk struct {
+	Path   string
+	Format string // raw or qcow2
+	Bus    string // virtio, nvme or ahci
+	Serial string
+}
+
+// Machine says what a virtual machine is made of.
+type Machine struct {
+	Name    string // of its console log
+	MAC     string
+	Memory  int    // MiB
+	CPUs    int    // 0 is one
+	Chipset string // pc or q35; "" is pc
+	NIC     string // QEMU's device name, such as virtio-net-pci or e1000
+	Disks   []Disk
+
+	// Kernel, Initrd and Append boot a kernel directly instead of from the network.
+	Kernel, Initrd, Append string
+}
+
+// VM is a running machine.
+type VM struct {
+	Machine
+	Console *Console
+	Log     string // path of the file that receives the serial console
+
+	cmd   *exec.Cmd
+	input io.WriteCloser
+	done  chan struct{}
+	err   error // of the process; valid when done is closed
+}
+
+// Start boots a machine on the network; its serial console goes to NAME.log in logDir.
+// The machine ends when ctx ends. It boots from the network once: a restart ends it.
+func (n *Network) Start(ctx context.Context, m Machine, logDir string) (*VM, error) {
+	tap, err := n.AddTap(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("machine %s: %w", m.Name, err)
+	}
+	args, err := m.args(tap)
+	if err != nil {
+		return nil, fmt.Errorf("machine %s: %w", m.Name, err)
+	}
+	vm := &VM{Machine: m, Log: filepath.Join(logDir, m.Name+".log"), done: make(chan struct{})}
+	log, err := os.Create(vm.Log)
+	if err != nil {
+		return nil, fmt.Errorf("console log: %w", err)
+	}
+	vm.cmd = n.Command(ctx, "qemu-system-x86_64", args...)
+	vm.cmd.Stderr = log
+	stdout, outErr := vm.cmd.StdoutPipe()
+	stdin, inErr := vm.cmd.StdinPipe()
+	if err := errors.Join(outErr, inErr); err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	vm.input = stdin
+	if err := vm.cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("machine %s: %w", m.Name, err), log.Close())
+	}
+	vm.Console = readConsole(stdout, log)
+	go func() {
+		// Wait closes the pipe, so the console must be read to its end first.
+		<-vm.Console.end
+		vm.err = errors.Join(vm.cmd.Wait(), log.Close())
+		close(vm.done)
+	}()
+	return vm, nil
+}
+
+func (m Machine) args(tap string) ([]string, error) {
+	accel := os.Getenv(accelVariable)
+	if accel == "" {
+		accel = "tcg"
+	}
+	chipset := m.Chipset
+	if chipset == "" {
+		chipset = "pc"
+	}
+	args := []string{
+		"-nodefaults", "-no-reboot", "-nographic",
+		"-machine", chipset, "-accel", accel, "-cpu", "max",
+		"-m", strconv.Itoa(m.Memory), "-smp", strconv.Itoa(max(m.CPUs, 1)),
+		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+		"-device", "virtio-rng-pci",
+		"-netdev", "tap,id=net0,script=no,downscript=no,ifname=" + tap,
+		"-device", m.NIC + ",netdev=net0,mac=" + m.MAC,
+	}
+	for i, d := range m.Disks {
+		id := "disk" + strconv.Itoa(i)
+		// The disks live as long as the test: a power cut on the host may lose them.
+		args = append(args, "-drive", fmt.Sprintf("file=%s,format=%s,if=none,id=%s,cache=unsafe,discard=unmap", d.Path, d.Format, id))
+		switch d.Bus {
+		case "virtio":
+			args = append(args, "-device", fmt.Sprintf("virtio-blk-pci,drive=%s,serial=%s", id, d.Serial))
+		case "nvme":
+			args = append(args, "-device", fmt.Sprintf("nvme,drive=%s,serial=%s", id, d.Serial))
+		case "ahci":
+			args = append(args, "-device", fmt.Sprintf("ahci,id=ahci%d", i), "-device", fmt.Sprintf("ide-hd,bus=ahci%d.0,drive=%s,serial=%s", i, id, d.Serial))
+		default:
+			return nil, fmt.Errorf("disk bus %q: want virtio, nvme or ahci", d.Bus)
+		}
+	}
+	if m.Kernel != "" {
+		return append(args, "-kernel", m.Kernel, "-initrd", m.Initrd, "-append", m.Append), nil
+	}
+	return append(args, "-boot", "n"), nil
+}
+
+// Send types text on the machine's console.
+func (vm *VM) Send(text string) error {
+	if _, err := io.WriteString(vm.input, text); err != nil {
+		return fmt.Errorf("type on the console of %s: %w", vm.Name, err)
+	}
+	return nil
+}
+
+// Done is closed when the machine has ended.
+func (vm *VM) Done() <-chan struct{} { return vm.done }
+
+// MaxRSS is QEMU's own peak resident memory in bytes; 0 while it runs.
+func (vm *VM) MaxRSS() int64 {
+	select {
+	case <-vm.done:
+	default:
+		return 0
+	}
+	if u, ok := vm.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		return u.Maxrss << 10
+	}
+	return 0
+}
+
+// Stop ends the machine as if its power was cut and waits until it has. QEMU writes what it holds for its disk files.
+func (vm *VM) Stop() {
+	select {
+	case <-vm.done:
+		return
+	default:
+	}
+	_ = vm.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-vm.done:
+	case <-time.After(10 * time.Second):
+		_ = vm.cmd.Process.Kill()
+		<-vm.done
+	}
+}

@@ -1,0 +1,91 @@
+// Simswarm simulates a swarm of many nodes: the tracker's own topology code over a fluid model of
+// racks, links and nodes. It prints how long the nodes take and what the links carry.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func main() {
+	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "simswarm:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+func run(args []string, out, errOut io.Writer) error {
+	m := Model{Costs: defaultCosts()}
+	fs := flag.NewFlagSet("simswarm", flag.ContinueOnError)
+	fs.SetOutput(errOut)
+	nodes := fs.String("nodes", "100,1000,7000,20000", "numbers of nodes, one run for each")
+	counts := fs.Bool("counts", false, "print how often the tracker intervened")
+	asJSON := fs.Bool("json", false, "print JSON")
+	image := fs.Float64("image", 475, "size of the image, MB")
+	piece := fs.Int64("piece", 256, "size of a piece, KiB")
+	port := fs.Float64("port", 1000, "ports of the nodes, Mbit/s")
+	server := fs.Float64("server", 0, "port of the server, Mbit/s; 0: like the nodes")
+	fs.IntVar(&m.Rack, "rack", 40, "nodes of a rack")
+	fs.Float64Var(&m.Oversub, "oversub", 4, "ports of a rack ÷ its uplink")
+	fs.DurationVar(&m.Storm, "storm", 0, "nodes start at random within it")
+	fs.BoolVar(&m.Ordered, "ordered", false, "nodes start rack by rack instead")
+	fs.Float64Var(&m.Die, "die", 0, "share of nodes that die on the way")
+	fs.Float64Var(&m.Slow, "slow", 0, "share of slow nodes")
+	fs.Float64Var(&m.SlowRate, "slow-rate", 0.25, "their rate ÷ the others' rate")
+	fs.Uint64Var(&m.Seed, "seed", 1, "of the random numbers")
+	fs.DurationVar(&m.Limit, "limit", time.Hour, "longest simulated time")
+	fs.Float64Var(&m.Costs.Wire, "wire", m.Costs.Wire, "bytes on the wire ÷ bytes of pieces")
+	fs.Float64Var(&m.Costs.HopPieces, "hop-pieces", m.Costs.HopPieces, "piece-times that a hop takes")
+	fs.DurationVar(&m.Costs.HopFixed, "hop", m.Costs.HopFixed, "time that a hop takes beside")
+	fs.IntVar(&m.Topology.Segment, "segment", 0, "tracker: nodes of a segment; 0 is its default")
+	fs.IntVar(&m.Topology.Fan, "fan", 0, "tracker: segments that one feeds in a tree")
+	fs.IntVar(&m.Topology.Chain, "chain", 0, "tracker: nodes up to which there is one chain")
+	fs.IntVar(&m.Topology.Heads, "heads", 0, "tracker: segments that the seeder feeds")
+	fs.DurationVar(&m.Topology.Interval, "interval", 0, "tracker: between announces; 0: by the number of nodes")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	m.Image, m.Piece, m.Port, m.Server = int64(*image*1e6), *piece<<10, *port*1e6, *server*1e6
+	if m.Server == 0 {
+		m.Server = m.Port
+	}
+	var results []Result
+	for word := range strings.SplitSeq(*nodes, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil {
+			return fmt.Errorf("--nodes %q: not a number", word)
+		}
+		m.Nodes = n
+		r, err := simulate(m)
+		if err != nil {
+			return err
+		}
+		results = append(results, r)
+	}
+	if *asJSON {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		return e.Encode(results)
+	}
+	printTable(out, results, *counts)
+	return nil
+}
+
+func simulate(m Model) (Result, error) {
+	if err := m.check(); err != nil {
+		return Result{}, err
+	}
+	began := time.Now()
+	s := newSim(m)
+	s.run()
+	return s.result(time.Since(began)), nil
+}

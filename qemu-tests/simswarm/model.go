@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"swarmboot/internal/tracker"
+)
+
+// Model says what is simulated. Rates are bits per second of a port, each way.
+type Model struct {
+	Seed     uint64        `json:"seed"`
+	Nodes    int           `json:"nodes"`
+	Rack     int           `json:"rack"`     // nodes behind one switch
+	Oversub  float64       `json:"oversub"`  // the ports of a rack ÷ its uplink
+	Port     float64       `json:"port"`     // of a node
+	Server   float64       `json:"server"`   // of the server
+	Image    int64         `json:"image"`    // bytes that travel
+	Piece    int64         `json:"piece"`    // bytes
+	Storm    time.Duration `json:"storm"`    // nodes start at random within it
+	Ordered  bool          `json:"ordered"`  // they start rack by rack
+	Die      float64       `json:"die"`      // share of nodes that lose power on the way
+	Slow     float64       `json:"slow"`     // share of nodes with a slow port and disk
+	SlowRate float64       `json:"slowRate"` // of the ordinary rate
+	Limit    time.Duration `json:"limit"`    // of simulated time
+
+	Costs    Costs            `json:"costs"`
+	Topology tracker.Settings `json:"topology"`
+}
+
+// Costs are what a node's program and TCP add. They stand for what cannot be simulated in a fluid
+// model; README.md says where the defaults are from.
+type Costs struct {
+	Wire      float64       `json:"wire"`      // bytes on the wire ÷ bytes of pieces
+	HopPieces float64       `json:"hopPieces"` // piece-times from a byte's arrival until the next node can have it
+	HopFixed  time.Duration `json:"hopFixed"`  // verify, write, announce, request
+	Start     time.Duration `json:"start"`     // from the node's start to its first announce: manifest, index
+	Finish    time.Duration `json:"finish"`    // from the last piece to done: fsync
+	Queue     int64         `json:"queue"`     // bytes under request from each upstream
+	Stall     time.Duration `json:"stall"`     // silence after which a node asks for help
+	Poll      time.Duration `json:"poll"`      // between two "may I go" of a finished node
+}
+
+func defaultCosts() Costs {
+	return Costs{
+		Wire: 1.07, HopPieces: 2, HopFixed: 4 * time.Millisecond,
+		Start: 300 * time.Millisecond, Finish: 300 * time.Millisecond,
+		Queue: 512 << 10, Stall: 3 * time.Second, Poll: time.Second,
+	}
+}
+
+func (m Model) check() error {
+	for _, c := range []struct {
+		ok   bool
+		what string
+	}{
+		{m.Nodes > 0 && m.Nodes <= 1<<20, "nodes"},
+		{m.Rack > 0, "rack"},
+		{m.Oversub > 0, "oversub"},
+		{m.Port > 0 && m.Server > 0, "rates"},
+		{m.Image > 0 && m.Piece > 0 && m.Image/m.Piece < 1<<24, "image and piece"},
+		{m.Storm >= 0 && m.Limit > 0, "times"},
+		{m.Die >= 0 && m.Die < 1 && m.Slow >= 0 && m.Slow <= 1 && m.SlowRate > 0, "shares"},
+		{m.Costs.Wire >= 1 && m.Costs.HopPieces >= 0 && m.Costs.HopFixed > 0 && m.Costs.Poll > 0, "costs"},
+	} {
+		if !c.ok {
+			return fmt.Errorf("%s: out of range", c.what)
+		}
+	}
+	if m.Costs.Start < 0 || m.Costs.Finish < 0 {
+		return errors.New("costs: a time is negative")
+	}
+	return nil
+}
+
+func (m Model) pieces() int { return int((m.Image + m.Piece - 1) / m.Piece) }
+
+// rate is how many pieces a second go through a port.
+func (m Model) rate(port float64) float64 { return port / 8 / m.Costs.Wire / float64(m.Piece) }
+
+// floor is the time that the image's bytes take through one port, without any header.
+func (m Model) floor() time.Duration {
+	return time.Duration(float64(m.Image) * 8 / m.Port * float64(time.Second))
+}
+
+// step is the time that a piece takes from one node to where the next can have it, and the step of
+// the simulation: what came in one step can go on in the next.
+func (m Model) step() time.Duration {
+	d := m.Costs.HopFixed + time.Duration(m.Costs.HopPieces*float64(m.Piece)*8/m.Port*float64(time.Second))
+	return max(d, time.Millisecond)
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"testing"
+	"time"
+)
+
+func model(nodes int) Model {
+	return Model{
+		Seed: 1, Nodes: nodes, Rack: 40, Oversub: 4, Port: 1e8, Server: 1e8, Image: 475e6, Piece: 256 << 10,
+		SlowRate: 0.25, Limit: time.Hour, Costs: defaultCosts(),
+	}
+}
+
+func mustRun(t *testing.T, m Model) (*sim, Result) {
+	t.Helper()
+	if err := m.check(); err != nil {
+		t.Fatal(err)
+	}
+	s := newSim(m)
+	s.run()
+	return s, s.result(0)
+}
+
+// TestOneNode: nothing but the link and the constants.
+func TestOneNode(t *testing.T) {
+	m := model(1)
+	_, r := mustRun(t, m)
+	want := 1.07 + (m.Costs.Start+m.Costs.Finish).Seconds()/r.Floor
+	if math.Abs(r.Last-want) > 0.01 || math.Abs(r.Seeder-1) > 1e-3 || r.Done != 1 {
+		t.Errorf("%+v, want %.3f × floor and one copy", r, want)
+	}
+}
+
+// TestChainIsKnown: in a chain of ordinary nodes each is one hop later than the one before it, and
+// nothing is sent twice.
+func TestChainIsKnown(t *testing.T) {
+	for _, n := range []int{8, 16, 40} {
+		s, r := mustRun(t, model(n))
+		one := 1.07 + (s.m.Costs.Start+s.m.Costs.Finish).Seconds()/r.Floor
+		hops := float64(n) * s.step.Seconds() / r.Floor
+		if r.Last < one || r.Last > one+hops+0.02 {
+			t.Errorf("%d nodes: %.3f × floor, want %.3f and %.3f for the hops", n, r.Last, one, hops)
+		}
+		if r.Seeder > 1.05 || r.Done != n {
+			t.Errorf("%d nodes: %d done, %.2f copies", n, r.Done, r.Seeder)
+		}
+	}
+}
+
+// TestConservation: what nodes have is what was sent, and no link carries more than it can.
+func TestConservation(t *testing.T) {
+	m := model(300)
+	m.Storm, m.Die, m.Slow, m.Server = 20*time.Second, 0.05, 0.1, 3e8
+	s := newSim(m)
+	for range 2000 {
+		s.arrive()
+		s.events()
+		s.flow.run(s)
+		for _, l := range append(append(s.flow.up, s.flow.down...), append(s.flow.in, s.flow.out...)...) {
+			if l.left < -1e-9 {
+				t.Fatalf("at %v a link carries more than it can: %+v", s.now, l)
+			}
+		}
+		s.progress()
+		s.now += s.step
+	}
+	have := 0.0
+	for i := range s.peers {
+		have += s.peers[i].done
+		if s.peers[i].done > s.pieces+1e-6 {
+			t.Errorf("node %d has %v pieces of %v", i, s.peers[i].done, s.pieces)
+		}
+	}
+	if have == 0 || math.Abs(have-s.moved) > 1e-6*have {
+		t.Errorf("nodes have %v pieces, %v were sent", have, s.moved)
+	}
+}
+
+// TestNobodyIsStuck: with deaths, slow nodes and a boot storm every node that lives is served.
+func TestNobodyIsStuck(t *testing.T) {
+	for seed := range uint64(4) {
+		m := model(250)
+		m.Seed, m.Storm, m.Die, m.Slow = seed, 30*time.Second, 0.04, 0.05
+		m.Topology.Chain = map[bool]int{true: 50}[seed%2 == 1]
+		if _, r := mustRun(t, m); r.Stuck != 0 || r.Done+r.Died != 250 {
+			t.Errorf("seed %d: %d done, %d died, %d stuck", seed, r.Done, r.Died, r.Stuck)
+		}
+	}
+}
+
+// TestSlowNodes: one slow node of 8, wherever it is, holds nobody back for long.
+func TestSlowNodes(t *testing.T) {
+	for slow := range 8 {
+		s := newSim(model(8))
+		p := &s.peers[slow]
+		p.slow = true
+		s.flow.up[slow].cap *= 0.25
+		s.flow.down[slow].cap *= 0.25
+		s.run()
+		if r := s.result(0); r.Last > 1.20 || r.Stuck > 0 {
+			t.Errorf("node %d is slow: the others took %.2f × floor; %+v", slow, r.Last, r.Counts)
+		}
+	}
+}
+
+func TestSameSeedSameRun(t *testing.T) {
+	args := []string{"--nodes", "200", "--storm", "10s", "--die", "0.05", "--slow", "0.05", "--json"}
+	var results [2][]Result
+	for i := range results {
+		var out, errs bytes.Buffer
+		if err := run(args, &out, &errs); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(out.Bytes(), &results[i]); err != nil {
+			t.Fatal(err)
+		}
+		results[i][0].Wall = 0
+	}
+	if results[0][0] != results[1][0] {
+		t.Errorf("%+v\n%+v", results[0][0], results[1][0])
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for _, args := range [][]string{{"--nodes", "x"}, {"--nodes", "0"}, {"--port", "-1"}, {"--die", "1"}, {"--image", "0"}} {
+		var out, errs bytes.Buffer
+		if err := run(args, &out, &errs); err == nil {
+			t.Errorf("%v: no error", args)
+		}
+	}
+}
