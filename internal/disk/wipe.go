@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"swarmboot/imagefmt"
 )
 
 // region is a part of a disk where a signature may stand: the whole disk or an old partition.
@@ -24,6 +26,7 @@ type spot struct {
 // wiper looks for signatures first and clears them afterwards.
 type wiper struct {
 	d     *Device
+	kept  []imagefmt.Extent
 	spots []spot
 	seen  map[int64]bool // by offset: many layouts look at the same sector
 }
@@ -35,7 +38,14 @@ type wiper struct {
 // recognized something; it returns them as "NAME at offset N", and nil when nothing was written. The tables go last, so that a Wipe that was
 // interrupted finds the partitions again.
 func Wipe(ctx context.Context, d *Device) (cleared []string, err error) {
-	w := &wiper{d: d, seen: map[int64]bool{}}
+	return WipeKeeping(ctx, d, nil)
+}
+
+// WipeKeeping is Wipe for a disk of which parts stay as they are, byte for byte: nothing that touches one of the kept extents is
+// cleared. With any of them the table that the kernel reads stays too (both headers of a GPT, or the MBR): it
+// says where they are until WriteTable puts another in its place; tables that were left over elsewhere are cleared.
+func WipeKeeping(ctx context.Context, d *Device, kept []imagefmt.Extent) (cleared []string, err error) {
+	w := &wiper{d: d, kept: kept, seen: map[int64]bool{}}
 	tables, parts, err := w.tables()
 	if err != nil {
 		return nil, fmt.Errorf("wipe: %w", err)
@@ -83,6 +93,11 @@ func (w *wiper) has(r region, off int64, magic string) (bool, error) {
 
 func (w *wiper) found(name string, off, n int64) {
 	n = min(n, w.d.size-off)
+	for _, k := range w.kept {
+		if off < k.End() && k.Off < off+n {
+			return
+		}
+	}
 	if off >= 0 && n > 0 && !w.seen[off] {
 		w.seen[off] = true
 		w.spots = append(w.spots, spot{name, off, n})
@@ -131,7 +146,13 @@ func (w *wiper) zfs(r region) error {
 
 // tables finds partition tables: their spots, and the partitions that they describe.
 func (w *wiper) tables() (spots []spot, parts []region, err error) {
-	w2 := &wiper{d: w.d, seen: map[int64]bool{}}
+	w2 := &wiper{d: w.d, kept: w.kept, seen: map[int64]bool{}}
+	if len(w.kept) > 0 {
+		if err := w2.keepTable(); err != nil {
+			return nil, nil, err
+		}
+		w.kept = w2.kept // a boot sector or a GPT may look like something else too
+	}
 	for _, sector := range []int64{512, 4096} { // the disk may have been used with the other
 		p, err := w2.gpt(sector)
 		if err != nil {
@@ -141,6 +162,19 @@ func (w *wiper) tables() (spots []spot, parts []region, err error) {
 	}
 	p, err := w2.mbr()
 	return w2.spots, append(parts, p...), err
+}
+
+// keepTable adds the table that the kernel reads to what is kept.
+func (w *wiper) keepTable() error {
+	sector := int64(w.d.sector)
+	reserved := int64(gptArraySize) + sector // array and header
+	w.kept = append([]imagefmt.Extent{{Off: 0, Len: sector}}, w.kept...)
+	header, err := w.read(sector, 8)
+	if err == nil && string(header) == "EFI PART" {
+		end := w.d.size / sector * sector
+		w.kept = append(w.kept, imagefmt.Extent{Off: sector, Len: reserved}, imagefmt.Extent{Off: end - reserved, Len: reserved})
+	}
+	return err
 }
 
 // gpt looks for a primary header in sector 1, a backup in the last sector, and one where the primary points to.
