@@ -60,14 +60,20 @@ type statusError struct {
 	URL    string
 	Status int
 	Text   string // the first of what the server says about it
+	Later  bool   // it says when to ask again
 }
 
 func (e *statusError) Error() string {
-	return fmt.Sprintf("GET %s: the server says %d %s", e.URL, e.Status, http.StatusText(e.Status))
+	s := fmt.Sprintf("GET %s: the server says %d %s", e.URL, e.Status, http.StatusText(e.Status))
+	if e.Later && e.Text != "" {
+		s += ": " + e.Text
+	}
+	return s
 }
 
 // image gets and checks the manifest and the metainfo of an image. It tries again until patience is over
-// when the server does not answer or says that it cannot (5xx, 404 shortly after its start).
+// when the server does not answer or says that it cannot (5xx, 404 shortly after its start). A server that is still
+// checking the image (503 with Retry-After) is waited for as long as that takes: it has just been started, and large images need minutes.
 func (c *client) image(ctx context.Context, name string, patience time.Duration, say func(string)) (*imagefmt.Manifest, *imagefmt.Metainfo, error) {
 	deadline := time.Now().Add(patience)
 	for wait := 250 * time.Millisecond; ; wait = min(2*wait, maxBackoff) {
@@ -77,6 +83,9 @@ func (c *client) image(ctx context.Context, name string, patience time.Duration,
 		}
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
+		}
+		if later(err) {
+			deadline = time.Now().Add(wait + patience)
 		}
 		if permanent(err) || time.Now().Add(wait).After(deadline) {
 			return nil, nil, imageError(name, patience, err)
@@ -103,6 +112,12 @@ func imageError(name string, patience time.Duration, err error) error {
 // permanent says whether another attempt is of no use: what the server sent is wrong in itself.
 func permanent(err error) bool {
 	return cli.Code(err) == cli.CodeVerify || cli.Code(err) == cli.CodeUsage
+}
+
+// later says whether the server has promised an answer.
+func later(err error) bool {
+	var se *statusError
+	return errors.As(err, &se) && se.Status == http.StatusServiceUnavailable && se.Later
 }
 
 func (c *client) tryImage(ctx context.Context, name string) (*imagefmt.Manifest, *imagefmt.Metainfo, error) {
@@ -151,7 +166,7 @@ func (c *client) get(ctx context.Context, url string, limit int64) ([]byte, erro
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 2<<10)) // what came of it
-		return nil, &statusError{url, resp.StatusCode, strings.TrimSpace(string(text))}
+		return nil, &statusError{url, resp.StatusCode, strings.TrimSpace(string(text)), resp.Header.Get("Retry-After") != ""}
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {

@@ -67,6 +67,28 @@ func TestImageTriesAgain(t *testing.T) {
 	}
 }
 
+// A server that checks its images longer than the node's patience is waited for.
+func TestImageIsChecked(t *testing.T) {
+	dir := t.TempDir()
+	makeImage(t, dir, "img", 16*mib)
+	start := time.Now()
+	c := imageServer(t, dir, func(w http.ResponseWriter, r *http.Request) bool {
+		if time.Since(start) > time.Second {
+			return false
+		}
+		w.Header().Set("Retry-After", "2")
+		http.Error(w, "img.json is still being checked: 7 %", http.StatusServiceUnavailable)
+		return true
+	})
+	var said string
+	if _, _, err := c.image(t.Context(), "img", 600*time.Millisecond, func(s string) { said = s }); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(said, "still being checked: 7 %") {
+		t.Errorf("remark %q", said)
+	}
+}
+
 func TestImageFailures(t *testing.T) {
 	dir := t.TempDir()
 	makeImage(t, dir, "img", 16*mib)

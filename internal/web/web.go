@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -28,10 +29,13 @@ const (
 	maxHeaderLen = 16 << 10
 )
 
+// ImageChecking is the State of an image that is still being read whole.
+const ImageChecking = "checking"
+
 // ImageInfo is an image in the API.
 type ImageInfo struct {
 	Name          string    `json:"name"`
-	State         string    `json:"state"`             // checking, ready or broken
+	State         string    `json:"state"`             // ImageChecking, "ready" or "broken"
 	Percent       int       `json:"percent,omitempty"` // checked
 	Reason        string    `json:"reason,omitempty"`  // why it is broken
 	Created       time.Time `json:"created,omitzero"`
@@ -149,7 +153,28 @@ func (h *handler) image(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if percent, ok := h.checking(file); ok {
+		w.Header().Set("Retry-After", "2")
+		http.Error(w, fmt.Sprintf("%.200s is still being checked: %d %%", file, percent), http.StatusServiceUnavailable)
+		return
+	}
 	http.Error(w, fmt.Sprintf("no image is ready under the name %.200q", file), http.StatusNotFound)
+}
+
+// checking says whether file belongs to an image that the server has and has not read whole since it was started.
+// A node must be able to tell that from a name that does not exist: it waits for the one, not for the other.
+func (h *handler) checking(file string) (percent int, ok bool) {
+	ext := path.Ext(file)
+	if ext != ".json" && ext != ".torrent" && ext != ".payload" {
+		return 0, false
+	}
+	name := strings.TrimSuffix(file, ext)
+	for _, im := range h.Images.List() {
+		if im.Name == name && im.State == ImageChecking {
+			return im.Percent, true
+		}
+	}
+	return 0, false
 }
 
 // file serves a boot file by its path on this host.

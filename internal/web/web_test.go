@@ -27,7 +27,9 @@ type oneImage struct{}
 
 var payload = bytes.Repeat([]byte("0123456789"), 1000)
 
-func (oneImage) List() []ImageInfo { return []ImageInfo{{Name: "debian", State: "ready"}} }
+func (oneImage) List() []ImageInfo {
+	return []ImageInfo{{Name: "debian", State: "ready"}, {Name: "large", State: ImageChecking, Percent: 41}}
+}
 func (oneImage) Manifest(name string) ([]byte, bool) {
 	return []byte(`{"name":"debian"}`), name == "debian"
 }
@@ -116,6 +118,9 @@ func TestGet(t *testing.T) {
 		// aria2 asks so; a Metalink in place of the bytes would break a download.
 		{"/images/debian.payload", []string{"Accept: application/metalink4+xml", "Range: bytes=0-3"}, 206, "0123"},
 		{"/images/other.json", nil, 404, "no image is ready"},
+		{"/images/large.json", nil, 503, "large.json is still being checked: 41 %"},
+		{"/images/large.torrent", nil, 503, "41 %"},
+		{"/images/large", nil, 404, ""},
 		{"/images/debian", nil, 404, ""},
 		{"/images/..%2fdebian.json", nil, 404, ""},
 		{"/api/v1/images", nil, 200, `"name": "debian"`},
