@@ -101,7 +101,24 @@ func serveOptions(args []string, stdout io.Writer) (*server.Options, error) {
 	if err != nil {
 		return nil, cli.Usagef("serve: %w", err)
 	}
+	if noNetboot {
+		err = onlyNetboot(fs)
+	}
+	if err != nil {
+		return nil, err
+	}
 	return o, checkServe(o, fs.Args(), noNetboot)
+}
+
+// onlyNetboot refuses what means nothing without network boot: who gives it expects machines to boot.
+func onlyNetboot(fs *flag.FlagSet) (err error) {
+	fs.Visit(func(f *flag.Flag) {
+		switch f.Name {
+		case "ipxe", "range", "force-dhcp":
+			err = cli.Usagef("serve: --%s means nothing with --no-netboot", f.Name)
+		}
+	})
+	return err
 }
 
 func checkServe(o *server.Options, rest []string, noNetboot bool) error {

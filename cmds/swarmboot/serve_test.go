@@ -18,6 +18,8 @@ func TestServeOptions(t *testing.T) {
 		{"--no-netboot", "--images DIR is missing"},
 		{"--images d", "--interface"},
 		{"--images d --no-netboot --interface a", "exclude"},
+		{"--images d --no-netboot --range 10.0.0.1-10.0.0.9", "--range means nothing with --no-netboot"},
+		{"--images d --no-netboot --force-dhcp", "--force-dhcp means nothing"},
 		{"--images d --no-netboot x", `unexpected argument "x"`},
 		{"--images d --no-netboot --then dance", "must be one of kexec, reboot, poweroff, shell"},
 		{"--images d --no-netboot --upload-rate fast", "upload rate"},
