@@ -21,8 +21,9 @@ const (
 	DefaultCarrier = 90 * time.Second
 	DefaultDHCP    = 2 * time.Minute
 
-	// headStart is what the interface that the firmware booted from has over the others.
-	headStart = 10 * time.Second
+	// headStart is what the interface that the firmware booted from has over the others: longer than the 30 s that a
+	// switch port with spanning tree stays dark after its link came up, or another network would win.
+	headStart = 40 * time.Second
 	// carrierPoll is how often the list of interfaces and their links is looked at.
 	carrierPoll = 200 * time.Millisecond
 )
