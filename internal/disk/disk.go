@@ -8,17 +8,18 @@ package disk
 
 // Disk describes one whole disk as the kernel knows it.
 type Disk struct {
-	Path           string // device node, "/dev/vda"
-	Name           string // kernel name, "vda"
-	Serial         string
-	WWN            string // world wide name without prefix of its kind, lower case: "5000c500a1b2c3d4"
-	Model          string
-	Transport      string // "nvme", "sata", "sas", "fc", "iscsi", "usb", "virtio", "mmc", "sd", "loop", "file" or ""
-	Size           int64  // bytes
-	LogicalSector  int    // bytes
-	PhysicalSector int    // bytes
-	Removable      bool   // removable medium, or a disk on USB
-	ReadOnly       bool
-	Rotational     bool
-	InUse          string // why the disk cannot be used, "" = free
+	Path           string `json:"path"` // device node, "/dev/vda"
+	Name           string `json:"name"` // kernel name, "vda"
+	Serial         string `json:"serial,omitempty"`
+	WWN            string `json:"wwn,omitempty"` // world wide name without prefix of its kind, lower case: "5000c500a1b2c3d4"
+	Model          string `json:"model,omitempty"`
+	Transport      string `json:"transport,omitempty"` // "nvme", "sata", "sas", "fc", "iscsi", "usb", "virtio", "mmc", "sd", "loop", "file" or ""
+	Size           int64  `json:"size"`                // bytes
+	LogicalSector  int    `json:"logicalSector"`       // bytes
+	PhysicalSector int    `json:"physicalSector"`      // bytes
+	OptimalIO      int    `json:"optimalIO,omitempty"` // bytes, a power of two; 0 = the disk says none, or nonsense
+	Removable      bool   `json:"removable,omitempty"` // removable medium, or a disk on USB
+	ReadOnly       bool   `json:"readOnly,omitempty"`
+	Rotational     bool   `json:"rotational,omitempty"`
+	InUse          string `json:"inUse,omitempty"` // why the disk cannot be used, "" = free
 }

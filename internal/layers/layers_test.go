@@ -16,17 +16,19 @@ const module = "swarmboot/"
 // layer gives each package its layer: it may import packages of lower layers only, never a
 // sibling. A package below a listed one (internal/imagesrc/ext) belongs to it.
 var layer = map[string]int{
-	"imagefmt": 0, "internal/params": 0, "internal/event": 0, "internal/cli": 0, "internal/progress": 0, "internal/contents": 0,
+	"imagefmt": 0, "internal/params": 0, "internal/event": 0, "internal/cli": 0, "internal/progress": 0, "internal/contents": 0, "internal/strictyaml": 0,
 	"internal/imagesrc": 1, "internal/disk": 1, "internal/swarm": 1,
 	"internal/netup": 1, "internal/drivers": 1, "internal/target": 1,
 	"internal/tracker": 1, "internal/netboot": 1, "internal/catalog": 1, "internal/profiles": 1, "internal/web": 1,
-	"internal/deploy": 2, "internal/server": 2,
-	"uinit": 3, "cmds": 3, "mkinitramfs": 3, "qemu-tests": 3,
-	"internal/layers": 4,
+	"internal/layout": 2, "internal/layouts": 3,
+	"internal/deploy": 4, "internal/server": 4,
+	"uinit": 5, "cmds": 5, "mkinitramfs": 5, "qemu-tests": 5,
+	"internal/layers": 6,
 }
 
 // serverSide are the packages that nothing on a node may link.
-var serverSide = []string{"internal/server", "internal/tracker", "internal/netboot", "internal/catalog", "internal/profiles", "internal/web"}
+var serverSide = []string{"internal/server", "internal/tracker", "internal/netboot", "internal/catalog", "internal/profiles", "internal/web",
+	"internal/layouts", "internal/strictyaml"}
 
 const bittorrent = "github.com/anacrolix/torrent"
 
