@@ -25,38 +25,7 @@ const (
 // planGPT checks t and returns what writes it. go-diskfs writes headers and arrays, backup first, each synced;
 // the protective MBR is ours, since go-diskfs lets its size wrap around beyond 2 TiB.
 func planGPT(d *Device, t imagefmt.Table) (func() error, error) {
-	sector := int64(d.sector)
-	reserved := int64(gptArraySize) + sector // at the end: array and header
-	first := uint64(1 + reserved/sector)
-	spans := make([]span, len(t.Partitions))
-	table := &gpt.Table{LogicalSectorSize: d.sector, PhysicalSectorSize: d.sector, GUID: t.GUID}
-	for i, p := range t.Partitions {
-		s, err := sectors(d, p)
-		if err != nil {
-			return nil, err
-		}
-		if s.first < first {
-			return nil, fmt.Errorf("partition %d begins at sector %d, inside the table (first usable: %d)", p.Number, s.first, first)
-		}
-		if end := p.Start + p.Length; end > d.size/sector*sector-reserved {
-			return nil, &TooSmallError{Device: d.path, Size: d.size, Need: end + reserved}
-		}
-		entry, err := gptEntry(p, s)
-		if err != nil {
-			return nil, err
-		}
-		spans[i], table.Partitions = s, append(table.Partitions, entry)
-	}
-	if d.size < 2*reserved+sector {
-		return nil, &TooSmallError{Device: d.path, Size: d.size, Need: 2*reserved + sector}
-	}
-	if err := checkSpans(t.Partitions, spans); err != nil {
-		return nil, err
-	}
-	if _, err := uuid.Parse(t.GUID); t.GUID != "" && err != nil {
-		return nil, fmt.Errorf("disk GUID %.40q: %w", t.GUID, err)
-	}
-	boot, err := protectiveMBR(t, uint64(d.size/sector))
+	boot, table, err := makeGPT(d, t)
 	if err != nil {
 		return nil, err
 	}
@@ -66,6 +35,43 @@ func planGPT(d *Device, t imagefmt.Table) (func() error, error) {
 		}
 		return table.Write(&gptFile{Device: d}, d.size)
 	}, nil
+}
+
+// makeGPT checks t and returns sector 0 and the table for go-diskfs.
+func makeGPT(d *Device, t imagefmt.Table) (boot []byte, table *gpt.Table, err error) {
+	sector := int64(d.sector)
+	reserved := int64(gptArraySize) + sector // at the end: array and header
+	first := uint64(1 + reserved/sector)
+	spans := make([]span, len(t.Partitions))
+	table = &gpt.Table{LogicalSectorSize: d.sector, PhysicalSectorSize: d.sector, GUID: t.GUID}
+	for i, p := range t.Partitions {
+		s, err := sectors(d, p)
+		if err != nil {
+			return nil, nil, err
+		}
+		if s.first < first {
+			return nil, nil, fmt.Errorf("partition %d begins at sector %d, inside the table (first usable: %d)", p.Number, s.first, first)
+		}
+		if end := p.Start + p.Length; end > d.size/sector*sector-reserved {
+			return nil, nil, &TooSmallError{Device: d.path, Size: d.size, Need: end + reserved}
+		}
+		entry, err := gptEntry(p, s)
+		if err != nil {
+			return nil, nil, err
+		}
+		spans[i], table.Partitions = s, append(table.Partitions, entry)
+	}
+	if d.size < 2*reserved+sector {
+		return nil, nil, &TooSmallError{Device: d.path, Size: d.size, Need: 2*reserved + sector}
+	}
+	if err := checkSpans(t.Partitions, spans); err != nil {
+		return nil, nil, err
+	}
+	if _, err := uuid.Parse(t.GUID); t.GUID != "" && err != nil {
+		return nil, nil, fmt.Errorf("disk GUID %.40q: %w", t.GUID, err)
+	}
+	boot, err = protectiveMBR(t, uint64(d.size/sector))
+	return boot, table, err
 }
 
 func gptEntry(p imagefmt.Partition, s span) (*gpt.Partition, error) {

@@ -12,6 +12,18 @@ import (
 // planMBR checks t and returns what writes it: sector 0 only. go-diskfs's writer drops disk signature and boot
 // code, so the 64 bytes of entries are made here.
 func planMBR(d *Device, t imagefmt.Table) (func() error, error) {
+	b, err := makeMBR(d, t)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		_, err := d.WriteAt(b, 0)
+		return err
+	}, nil
+}
+
+// makeMBR checks t and returns sector 0.
+func makeMBR(d *Device, t imagefmt.Table) ([]byte, error) {
 	b, err := bootSector(t)
 	if err != nil {
 		return nil, err
@@ -38,13 +50,7 @@ func planMBR(d *Device, t imagefmt.Table) (func() error, error) {
 		}
 		primary, spans = append(primary, p), append(spans, s)
 	}
-	if err := checkSpans(primary, spans); err != nil {
-		return nil, err
-	}
-	return func() error {
-		_, err := d.WriteAt(b, 0)
-		return err
-	}, nil
+	return b, checkSpans(primary, spans)
 }
 
 func mbrEntry(sector0 []byte, p imagefmt.Partition, s span) error {
