@@ -73,6 +73,10 @@ type Options struct {
 	Settle time.Duration // 0 = Settle
 	Logger *slog.Logger
 
+	// Remember is a file in which images that were found right are kept, so that a restarted server need not read those
+	// whole again whose files did not change; "" = none.
+	Remember string
+
 	// Ready and Gone are called in turn, never at the same time, when an image
 	// is published and withdrawn. An error of Ready marks the image as broken.
 	Ready func(*Image) error
@@ -83,7 +87,8 @@ type Options struct {
 type Catalog struct {
 	o Options
 
-	refused map[string]bool // names that are no image names; only used by the goroutine of Run
+	refused map[string]bool       // names that are no image names; only used by the goroutine of Run
+	known   map[string]remembered // likewise
 
 	mu      sync.Mutex
 	images  map[string]*entry
@@ -97,6 +102,9 @@ type entry struct {
 	since  time.Time // first seen so
 	status Status    // guarded by Catalog.mu
 }
+
+// suffixes of an image's files.
+var suffixes = [3]string{".json", ".torrent", ".payload"}
 
 // fingerprint tells whether an image's files changed.
 type fingerprint [3]fileID
@@ -125,7 +133,9 @@ func New(o Options) (*Catalog, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Catalog{o: o, images: map[string]*entry{}, refused: map[string]bool{}}, nil
+	c := &Catalog{o: o, images: map[string]*entry{}, refused: map[string]bool{}}
+	c.recall()
+	return c, nil
 }
 
 // Run watches the directory until ctx ends, then withdraws every image.
@@ -267,7 +277,7 @@ func (c *Catalog) path(name, suffix string) string { return filepath.Join(c.o.Di
 
 func (c *Catalog) fingerprint(name string) fingerprint {
 	var fp fingerprint
-	for i, suffix := range []string{".json", ".torrent", ".payload"} {
+	for i, suffix := range suffixes {
 		if fi, err := os.Stat(c.path(name, suffix)); err == nil {
 			fp[i] = identify(fi)
 		}

@@ -23,6 +23,7 @@ func identify(fi fs.FileInfo) fileID {
 // stays open in the Image.
 func (c *Catalog) check(ctx context.Context, name string, percent func(int)) (*Image, error) {
 	im := &Image{Name: name}
+	before := c.stamps(name) // first of all: what is replaced from now on is not what is remembered
 	var err error
 	if im.ManifestJSON, err = readFile(c.path(name, ".json"), maxManifest); err != nil {
 		return nil, fmt.Errorf("manifest: %w", reason(err))
@@ -47,21 +48,29 @@ func (c *Catalog) check(ctx context.Context, name string, percent func(int)) (*I
 		return nil, fmt.Errorf("payload: %w", reason(err))
 	}
 	im.Payload, im.ModTime = f, fi.ModTime()
-	if err := verify(ctx, im, fi.Size(), percent); err != nil {
+	infoHash := fmt.Sprintf("%x", im.Metainfo.InfoHash)
+	known := c.knows(name, infoHash, before)
+	if err := verify(ctx, im, fi.Size(), !known, percent); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("payload: %w", err)
+	}
+	if !known {
+		c.remember(name, infoHash, before)
 	}
 	return im, nil
 }
 
-// verify checks the payload: its size, its index and every piece.
-func verify(ctx context.Context, im *Image, size int64, percent func(int)) error {
+// verify checks the payload: its size, its index and, with pieces, every piece.
+func verify(ctx context.Context, im *Image, size int64, pieces bool, percent func(int)) error {
 	if size != im.Manifest.PayloadLength {
 		return fmt.Errorf("it has %d bytes, not %d: copied in part?", size, im.Manifest.PayloadLength)
 	}
 	img, err := imagefmt.Open(im.Manifest, im.Payload)
 	if err != nil {
 		return err
+	}
+	if !pieces {
+		return nil
 	}
 	last := 0
 	return img.VerifyPieces(ctx, im.Metainfo, func(done, total int) {

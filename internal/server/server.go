@@ -90,7 +90,7 @@ func Run(ctx context.Context, o Options) error {
 func (s *server) open(ctx context.Context) error {
 	var err error
 	if s.catalog, err = catalog.New(catalog.Options{Dir: s.Images, Logger: s.Logger, Poll: s.Poll, Settle: s.Settle,
-		Ready: s.ready, Gone: s.gone}); err != nil {
+		Remember: filepath.Join(s.Images, ".swarmboot", "checked.json"), Ready: s.ready, Gone: s.gone}); err != nil {
 		return err
 	}
 	state := filepath.Join(s.Images, ".swarmboot", "nodes.json")
@@ -238,7 +238,7 @@ func (s *server) announce() {
 		}
 	}
 	if dir := filepath.Join(s.Images, ".swarmboot"); !writable(dir) {
-		s.Logger.Warn("which nodes are deployed cannot be kept for a restart: directory not writable", "dir", dir)
+		s.Logger.Warn("which nodes are deployed and which images are right cannot be kept for a restart: directory not writable", "dir", dir)
 	}
 }
 
