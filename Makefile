@@ -42,7 +42,7 @@ $(BUILD)/initramfs.cpio.zst: $(BUILD)/bin/.stamp $(BUILD)/kernel/.stamp
 	$(BUILD)/bin/mkinitramfs --kernel $(BUILD)/kernel/generic/vmlinuz --modules $(BUILD)/kernel/generic/modules -o $@
 
 image: $(BUILD)/debian/debian.stamp ## the Debian disk that tests and demo deploy
-$(BUILD)/debian/debian.stamp: $(SETUP)/debian.sh $(SETUP)/customize.sh $(SETUP)/report.sh
+$(BUILD)/debian/debian.stamp: $(SETUP)/debian.sh $(SETUP)/customize.sh $(SETUP)/loaders.sh $(SETUP)/report.sh
 	@$(SETUP)/deps.sh demo
 	@$(SUDO) $(SETUP)/debian.sh $(BUILD)/debian
 	@touch $@

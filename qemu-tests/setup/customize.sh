@@ -1,12 +1,22 @@
 #!/bin/bash
-# customize.sh ROOT PARTUUID: what the test image has beyond Debian's packages. Called by mmdebstrap.
+# customize.sh ROOT PARTUUID FSUUID: what the test image has beyond Debian's packages. Called by mmdebstrap.
 set -euo pipefail
-root=$1 partuuid=$2
+root=$1 partuuid=$2 fsuuid=$3
 here=$(dirname "$(realpath "$0")")
 
 echo sb-debian >"$root/etc/hostname"
 cat >"$root/etc/fstab" <<END
 PARTUUID=${partuuid,,} / ext4 errors=remount-ro 0 1
+END
+kernel=$(basename "$root"/boot/vmlinuz-*)
+mkdir -p "$root/boot/grub"
+cat >"$root/boot/grub/grub.cfg" <<END
+set timeout=0
+menuentry Debian {
+  search --no-floppy --fs-uuid --set=root $fsuuid
+  linux /boot/$kernel root=PARTUUID=${partuuid,,} ro console=ttyS0
+  initrd /boot/initrd.img-${kernel#vmlinuz-}
+}
 END
 chroot "$root" passwd -q -d root
 mkdir -p "$root/usr/share/swarmboot-test"

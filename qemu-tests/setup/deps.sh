@@ -22,6 +22,8 @@ for_tests=(
   "util-linux:/usr/share/doc/util-linux"          # losetup, mkswap
   "bsdutils:/usr/share/doc/bsdutils"              # script, a terminal for tests
   "ipxe:/usr/lib/ipxe/undionly.kpxe"              # iPXE for cards whose ROM is not iPXE
+  "ovmf:/usr/share/OVMF/OVMF_CODE_4M.fd"          # UEFI for virtual machines
+  "efibootmgr:/usr/bin/efibootmgr"                # reads boot entries
   "xz-utils:/usr/bin/xz"
   "cpio:/usr/bin/cpio"
   "xfsprogs:/usr/sbin/mkfs.xfs"                   # file systems and old signatures that tests put on disks
