@@ -80,7 +80,7 @@ type Partition struct {
 	Label      string `json:"label,omitempty"`      // GPT partition name
 	Attributes uint64 `json:"attributes,omitempty"` // GPT attribute bits
 	Bootable   bool   `json:"bootable,omitempty"`   // MBR active flag
-	FileSystem string `json:"fileSystem,omitempty"` // ext2, ext3, ext4, vfat, swap, or "" when unknown
+	FileSystem string `json:"fileSystem,omitempty"` // ext2, ext3, ext4, vfat, swap, LVM2_member, or "" when unknown
 	FSLabel    string `json:"fsLabel,omitempty"`
 	FSUUID     string `json:"fsUUID,omitempty"`
 	UsedBytes  int64  `json:"usedBytes"`

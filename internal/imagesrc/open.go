@@ -32,7 +32,7 @@ func Open(path string, o Options) (*Source, error) {
 		_ = f.Close()
 		return nil, err
 	}
-	return &Source{f: f, size: d.size, sector: d.sector, table: d.table, extents: d.extents, notes: d.notes}, nil
+	return &Source{f: f, size: d.size, sector: d.sector, table: d.table, extents: d.extents, logical: d.logical, notes: d.notes}, nil
 }
 
 // openFile opens path and says who uses it, which is an error without force.

@@ -29,6 +29,8 @@ type disk struct {
 	table    imagefmt.Table
 	reserved []imagefmt.Extent // structures that travel in the table and are not copied
 	extents  []imagefmt.Extent
+	physical []*physical // LVM
+	logical  []LogicalVolume
 	notes    []string
 }
 
@@ -44,6 +46,9 @@ func (d *disk) scan() error {
 		}
 		d.note("the partition table is not understood (%v): the disk is copied as if it had none", err)
 		d.table, d.reserved = imagefmt.Table{Kind: imagefmt.TableNone}, nil
+	}
+	if err := d.readLVM(); err != nil {
+		return err
 	}
 	m := &volume.Map{}
 	if d.table.Kind == imagefmt.TableNone {

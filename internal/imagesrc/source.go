@@ -1,6 +1,6 @@
 // Package imagesrc reads the disk that an image is made from: a raw file or a block device, partitioned or a bare
 // file system. It tells which bytes are used, from the file systems' own maps (ext2/3/4 block bitmaps, FAT tables,
-// the header of Linux swap), and the partition table in the manifest's form. What it does not understand is used
+// the header of Linux swap), also in linear LVM volumes, and the partition table in the manifest's form. What it does not understand is used
 // as a whole, and is named in Notes.
 package imagesrc
 
@@ -27,6 +27,7 @@ type Source struct {
 	sector  int
 	table   imagefmt.Table
 	extents []imagefmt.Extent
+	logical []LogicalVolume
 	notes   []string
 }
 
@@ -48,6 +49,9 @@ func (s *Source) SectorSize() int { return s.sector }
 // Table is the partition table. For a bare file system its Kind is imagefmt.TableNone and it has no partitions. MBR logical partitions have numbers from 5 on and lie inside an extended one (type 0x05, 0x0f
 // or 0x85), which is listed too; their EBRs are in Extents.
 func (s *Source) Table() imagefmt.Table { return s.table }
+
+// LogicalVolumes are the linear LVM volumes of the disk, for its groups that are not copied as a whole.
+func (s *Source) LogicalVolumes() []LogicalVolume { return s.logical }
 
 // Notes says, a line each, what was not understood and so copied as a whole, or repaired on the fly.
 func (s *Source) Notes() []string { return s.notes }

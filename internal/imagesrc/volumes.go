@@ -40,7 +40,11 @@ func (r *ioReader) ReadAt(p []byte, off int64) (int, error) {
 // result are those of the disk.
 func (d *disk) addVolume(m *volume.Map, number int, start, length int64) (*volume.Info, error) {
 	r := &ioReader{SectionReader: io.NewSectionReader(d.r, start, length)}
-	in, whole, err := d.readVolume(r, number, length)
+	in, whole := d.lvmVolume(number)
+	var err error
+	if in == nil {
+		in, whole, err = d.readVolume(r, number, length)
+	}
 	if r.err != nil {
 		return nil, fmt.Errorf("read %s, %s: %w", d.path, partitionName(number), r.err)
 	}
