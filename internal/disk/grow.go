@@ -104,13 +104,21 @@ func growable(t imagefmt.Table, p imagefmt.Partition) error {
 
 // growEnd is where the last partition may end at most, in bytes.
 func growEnd(kind string, s Space) int64 {
-	sector := int64(s.Sector)
-	end := s.Disk / sector * sector
+	_, end := Usable(kind, s.Disk, s.Sector)
+	return end / growAlign * growAlign
+}
+
+// Usable returns where the first partition may begin and the last one may end on a disk of size bytes with logical sectors
+// of sector bytes, for a table of a kind: between the two copies of a GPT, or what an MBR can describe. The
+// end is not above the start when the disk is too small for a table.
+func Usable(kind string, size int64, sector int) (first, end int64) {
+	unit := int64(sector)
+	end = size / unit * unit
 	switch kind {
 	case imagefmt.TableGPT:
-		end -= gptArraySize + sector
+		return gptArraySize + 2*unit, end - gptArraySize - unit
 	case imagefmt.TableMBR:
-		end = min(end, mbrSectors*sector)
+		return unit, min(end, mbrSectors*unit)
 	}
-	return end / growAlign * growAlign
+	return 0, end
 }

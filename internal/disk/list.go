@@ -78,12 +78,26 @@ func readDisk(root, name string) (d Disk, ok bool) {
 		Size:           sectors * 512,
 		LogicalSector:  int(number(attr(sys, "queue/logical_block_size"), 512)),
 		PhysicalSector: int(number(attr(sys, "queue/physical_block_size"), 512)),
+		OptimalIO:      optimalIO(attr(sys, "queue/optimal_io_size")),
 		ReadOnly:       attr(sys, "ro") == "1",
 		Rotational:     attr(sys, "queue/rotational") == "1",
 	}
 	d.Transport = transport(sys, name)
 	d.Removable = attr(sys, "removable") == "1" || d.Transport == "usb" || d.Transport == "sd"
 	return d, true
+}
+
+// maxOptimalIO is the most that partitions are aligned to: no stripe of an array is longer.
+const maxOptimalIO = 16 << 20
+
+// optimalIO reads a disk's optimal transfer length. Bridges to USB say 65535 sectors (33553920 bytes), others sizes that are no
+// power of two or less than a page: nothing can be aligned to those.
+func optimalIO(s string) int {
+	n := number(s, 0)
+	if n < 4096 || n > maxOptimalIO || n&(n-1) != 0 {
+		return 0
+	}
+	return int(n)
 }
 
 // serial looks where the drivers put it: virtio_blk on the disk, NVMe and mmc on

@@ -73,6 +73,7 @@ func machine(t *testing.T) string {
 	}
 	m["sys/block/nvme0n1/queue/logical_block_size"], m["sys/block/nvme0n1/queue/physical_block_size"] = "4096\n", "4096\n"
 	m[pci+"virtio1/block/vda/queue/rotational"] = "1\n"
+	m["sys/block/nvme0n1/queue/optimal_io_size"], m[pci+"virtio1/block/vda/queue/optimal_io_size"] = "131072\n", "33553920\n"
 	return sysfs(t, m)
 }
 
@@ -86,7 +87,7 @@ func TestList(t *testing.T) {
 		{Path: "/dev/cciss/c0d0", Name: "cciss!c0d0", ReadOnly: true},
 		{Path: "/dev/loop0", Name: "loop0", Transport: "loop"},
 		{Path: "/dev/mmcblk0", Name: "mmcblk0", Model: "SC16G", Transport: "sd", Removable: true},
-		{Path: "/dev/nvme0n1", Name: "nvme0n1", Serial: "S64FNE0R", WWN: "36344630", Model: "SAMSUNG MZQL2960", Transport: "nvme", LogicalSector: 4096, PhysicalSector: 4096},
+		{Path: "/dev/nvme0n1", Name: "nvme0n1", Serial: "S64FNE0R", WWN: "36344630", Model: "SAMSUNG MZQL2960", Transport: "nvme", LogicalSector: 4096, PhysicalSector: 4096, OptimalIO: 128 << 10},
 		{Path: "/dev/nvme1n1", Name: "nvme1n1", Transport: "nvme", InUse: "nvme1n1p1: swap is on it"},
 		{Path: "/dev/sda", Name: "sda", Serial: "BTYF1234567890AB", WWN: "55cd2e4150a1b2c3", Model: "INTEL SSDSC2KB48", Transport: "sata", InUse: "sda2: mounted on /"},
 		{Path: "/dev/sdb", Name: "sdb", Model: "SEAGATE ST600MM0088", Transport: "sas", InUse: "part of vg0-root"},
@@ -271,4 +272,31 @@ func FuzzParseSelector(f *testing.F) {
 			t.Fatalf("%q selects %+v", text, d)
 		}
 	})
+}
+
+func TestOptimalIO(t *testing.T) {
+	for text, want := range map[string]int{
+		"": 0, "0": 0, "512": 0, "4096": 4096, "131072": 131072, "1048576": 1 << 20, "16777216": 16 << 20, "33554432": 0,
+		"33553920": 0, "1572864": 0, "-4096": 0, "x": 0,
+	} {
+		if got := optimalIO(text); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
+}
+
+func TestSelectRotational(t *testing.T) {
+	disks := []Disk{{Path: "/dev/sda", Rotational: true}, {Path: "/dev/nvme0n1"}}
+	for text, want := range map[string]string{"rotational=yes": "/dev/sda", "rotational=no": "/dev/nvme0n1"} {
+		s, err := ParseSelector(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, err := s.Select(disks); err != nil || d.Path != want {
+			t.Errorf("%s: %v, %v", text, d, err)
+		}
+	}
+	if _, err := ParseSelector("rotational=1"); err == nil || !strings.Contains(err.Error(), "yes or no") {
+		t.Errorf("rotational=1: %v", err)
+	}
 }

@@ -27,6 +27,7 @@ type term func(Disk) string
 //	serial=S wwn=W   exact, upper and lower case alike
 //	model=PATTERN    with * ? [a-z]; a blank may be written as _
 //	transport=T      nvme, sata, sas, fc, iscsi, usb, virtio, mmc, sd, loop
+//	rotational=V     yes (hard disks) or no (flash)
 //	size=A..B        bounds included, either may be left out; size=A within 1 % of A; units: see ParseSize
 //
 // Removable media (and everything on USB) match only by path, serial or WWN; loop devices and files only by path.
@@ -68,8 +69,10 @@ func (s *Selector) add(text string) error {
 		t, err = byModel(value)
 	case key == "size":
 		t, err = bySize(value)
+	case key == "rotational":
+		t, err = byRotation(value)
 	default:
-		err = fmt.Errorf("no such key %.80q; known: serial, wwn, model, transport, size", key)
+		err = fmt.Errorf("no such key %.80q; known: serial, wwn, model, transport, rotational, size", key)
 	}
 	s.terms = append(s.terms, t)
 	return err
@@ -103,6 +106,21 @@ func byModel(pattern string) (term, error) {
 			return fmt.Sprintf("model %q", d.Model)
 		}
 		return ""
+	}, nil
+}
+
+func byRotation(value string) (term, error) {
+	if value != "yes" && value != "no" {
+		return nil, fmt.Errorf("rotational=%.40s: want yes or no", value)
+	}
+	return func(d Disk) string {
+		switch {
+		case d.Rotational == (value == "yes"):
+			return ""
+		case d.Rotational:
+			return "rotational"
+		}
+		return "not rotational"
 	}, nil
 }
 
@@ -235,7 +253,7 @@ func (s Selector) Select(disks []Disk) (Disk, error) {
 	e := &SelectError{Selector: s.text}
 	var found Disk
 	for _, d := range disks {
-		c := Candidate{d, s.why(d)}
+		c := Candidate{d, s.Why(d)}
 		if c.Why == "" {
 			found = d
 		}
@@ -247,7 +265,8 @@ func (s Selector) Select(disks []Disk) (Disk, error) {
 	return found, nil
 }
 
-func (s Selector) why(d Disk) string {
+// Why says why a disk is not meant, "" = it matches.
+func (s Selector) Why(d Disk) string {
 	for _, t := range s.terms {
 		if r := t(d); r != "" {
 			return r
