@@ -36,15 +36,17 @@ func (o Options) configure(link netlink.Link, l *lease) error {
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
-	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: &want}); err != nil {
-		return fmt.Errorf("set address %s: %w", &want, err)
-	}
+	// The old addresses go first: with the first address of a network the kernel takes away all others of that network
+	// (net.ipv4.conf.*.promote_secondaries is off), the new one too.
 	for _, a := range old {
 		if !a.Equal(netlink.Addr{IPNet: &want}) {
 			if err := netlink.AddrDel(link, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 				return fmt.Errorf("remove address %s: %w", a.IPNet, err)
 			}
 		}
+	}
+	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: &want}); err != nil {
+		return fmt.Errorf("set address %s: %w", &want, err)
 	}
 	if err := setRoutes(link, l, want); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -65,6 +66,7 @@ func helper(text string) int {
 type lab struct {
 	t              *testing.T
 	client, server string
+	stop           func() // ends the server started last
 }
 
 func newLab(t *testing.T) *lab {
@@ -73,7 +75,7 @@ func newLab(t *testing.T) *lab {
 		t.Skip("needs network namespaces")
 	}
 	id := fmt.Sprintf("%d-%d", os.Getpid(), time.Now().UnixNano()%100000)
-	l := &lab{t, "sbnu-c-" + id, "sbnu-s-" + id}
+	l := &lab{t: t, client: "sbnu-c-" + id, server: "sbnu-s-" + id}
 	for _, ns := range []string{l.client, l.server} {
 		l.ip("netns", "add", ns)
 		t.Cleanup(func() { l.ip("netns", "del", ns) })
@@ -113,20 +115,27 @@ func (l *lab) serve(n int, extra ...string) func() string {
 	if err := cmd.Start(); err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Cleanup(func() {
+	l.stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 	})
+	l.t.Cleanup(l.stop)
 	show := func() string {
 		b, _ := os.ReadFile(log)
 		return string(b)
 	}
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(show(), "DHCP, "); time.Sleep(20 * time.Millisecond) {
+	l.await(show, "DHCP, ")
+	return show
+}
+
+// await waits until show has a text in it.
+func (l *lab) await(show func() string, text string) {
+	l.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(show(), text); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			l.t.Fatalf("dnsmasq does not start: %s", show())
+			l.t.Fatalf("no %q in: %s", text, show())
 		}
 	}
-	return show
 }
 
 func span(n int, lease string) string {
@@ -259,4 +268,24 @@ func TestLeaseIsRenewed(t *testing.T) {
 	if strings.Contains(after, "DHCPDISCOVER(s1)") {
 		t.Errorf("a renewal started over:\n%s\n%s", out, log())
 	}
+}
+
+// A server that was set up anew refuses the old address: the node takes the new one, and keeps no other.
+func TestRefusedLeaseIsReplaced(t *testing.T) {
+	l := newLab(t)
+	l.cable(1, true)
+	log := l.serve(1, span(1, "2m"))
+	out := make(chan string)
+	go func() { out <- l.run(helperOptions{Stay: 12 * time.Second, Renew: 2 * time.Second}) }()
+	l.await(log, "DHCPACK(s1)")
+	l.stop()
+	log = l.serve(1, "--dhcp-range=10.77.1.150,10.77.1.199,255.255.255.0,2m")
+	l.await(log, "DHCPACK(s1) 10.77.1.1")
+	addr := func() string { return l.show("-4", "addr", "show", "dev", "c1") }
+	l.await(addr, "inet 10.77.1.1")
+	if n := strings.Count(addr(), "inet "); n != 1 {
+		t.Errorf("%d addresses:\n%s", n, addr())
+	}
+	wantAll(t, log(), "DHCPNAK(s1)")
+	wantAll(t, <-out, "up c1 10.77.1.", "address changed from 10.77.1.", "closed")
 }
