@@ -30,7 +30,7 @@ func (c *churn) step(nodes, racks, pieces int) {
 	r := Report{
 		Node: name, Run: fmt.Sprint(c.rng.IntN(20) / 19), Addr: numbered(i), Rack: fmt.Sprint(i % racks),
 		Done: c.rng.IntN(pieces), Stalled: c.rng.IntN(10) == 0, Busy: c.rng.IntN(30) == 0,
-		Complete: c.rng.IntN(6) == 0,
+		Complete: c.rng.IntN(6) == 0, Speed: []int{0, 100, 1000, 1000}[i%4], Rate: c.rng.Int64N(1e8),
 	}
 	if c.rng.IntN(10) == 0 {
 		r.Lost = append(r.Lost, numbered(c.rng.IntN(nodes)))
@@ -83,7 +83,7 @@ func checkBooks(t *testing.T, top *Topology) {
 			t.Fatalf("segment %d: at %d, %d nodes", i, s.at, len(s.nodes))
 		}
 		for j, n := range s.nodes {
-			if n.pos != j || n.seg != s || n.slow != s.rack.slow || (i > 0 && top.order[i-1].rack.slow && !s.rack.slow && !top.dirty) {
+			if n.pos != j || n.seg != s || n.class != s.rack.class || (n.class == slow && !n.slow) || (i > 0 && top.order[i-1].rack.behind() > s.rack.behind() && !top.dirty) {
 				t.Fatalf("segment %d: node %d says it is %d, slow %v", i, j, n.pos, n.slow)
 			}
 		}

@@ -8,7 +8,7 @@ const (
 	helpFor  = 10 * time.Second
 	avoidFor = 15 * time.Second
 	maxClimb = 8  // upstreams of upstreams that are looked at
-	hopeless = 10 // reports of a stall, one after another
+	hopeless = 10 // intervals of a stall
 
 	slowShare  = 0.6 // of the best rate: a node below it is looked at closer
 	verySlow   = 0.4 // of the best rate: slow, though its follower is no faster
@@ -34,7 +34,7 @@ func (t *Topology) margin() int {
 
 // usual is the rate that a node should have: in a tree two share what one sends.
 func (t *Topology) usual() float64 {
-	if t.tree {
+	if t.shape != chain {
 		return t.good / 2
 	}
 	return t.good
@@ -56,9 +56,10 @@ func (t *Topology) estimate(now time.Time, n *node) int {
 
 // judge moves a node before those that it has overtaken.
 func (t *Topology) judge(now time.Time, n *node) {
-	if n.slow && !n.sender && now.Sub(n.slowSince) > slowLeast && n.samples > 1 && n.rate >= fineShare*t.usual() {
+	t.judgePort(now, n)
+	if n.slow && n.port == 0 && !n.sender && !t.speeds.slow(n.speedClass) && now.Sub(n.slowSince) > slowLeast && n.samples > 1 && n.rate >= fineShare*t.usual() {
 		// It was not its fault.
-		if u := n.slowBehind; u != nil && u.seg != nil && !u.slow && !u.Complete && !t.tree {
+		if u := n.slowBehind; u != nil && u.seg != nil && !u.slow && !u.Complete && t.shape == chain {
 			u.sender = true
 			t.slow(now, u)
 		}
@@ -69,11 +70,11 @@ func (t *Topology) judge(now time.Time, n *node) {
 		if n.pos == 0 {
 			return
 		}
-		p := n.seg.nodes[t.before(n.pos)]
-		if p.Complete || n.Done <= t.estimate(now, p)+t.margin() {
+		p := n.seg.nodes[t.shape.feeder(n.pos)]
+		if p.Complete || n.slow || n.Done <= t.estimate(now, p)+t.margin() {
 			return
 		}
-		if !p.slow && p.samples > 0 && p.rate < slowShare*n.rate && t.lead(now, p) > leastLead {
+		if !p.slow && !t.portIsFine(p) && p.samples > 0 && p.rate < slowShare*n.rate && t.lead(now, p) > leastLead {
 			t.slow(now, p)
 		} else {
 			t.counts.Swaps++
@@ -123,14 +124,14 @@ func (t *Topology) help(now time.Time, n *node, ups []*node) (_ []*node, seeder 
 	limit := t.maxDirect()
 	if len(ups) > 0 && n.cutOff < 2 && ups[0].Done-n.Done <= t.muchLead() {
 		limit = t.o.Heads + 1 // one at a time, for what nobody foresaw
-		if n.stalls < hopeless || n.Done == 0 {
+		if n.Done == 0 || n.class != ordinary || now.Sub(n.stalledAt) < hopeless*t.Interval() {
 			return ups, false
 		}
 	} else if a := t.ahead(now, n, ups); a != nil {
 		t.counts.Helped++
 		return append(ups, a), false
 	}
-	if t.direct >= limit {
+	if t.direct >= limit || n.slow {
 		return ups, false
 	}
 	t.counts.Helped++
@@ -149,7 +150,7 @@ func (t *Topology) ok(now time.Time, n, u *node) bool {
 // upstreams appends where the plan has the node take the image from.
 func (t *Topology) upstreams(now time.Time, n *node, ups []*node) (_ []*node, seeder bool) {
 	s := n.seg
-	for from := t.before(n.pos); from >= 0; from = t.before(from) {
+	for from := t.shape.feeder(n.pos); from >= 0; from = t.shape.feeder(from) {
 		if u := s.nodes[from]; t.ok(now, n, u) {
 			return append(ups, u), false
 		}
@@ -175,36 +176,39 @@ func (t *Topology) feed(now time.Time, n *node, s *segment, ups []*node) (_ []*n
 }
 
 // group appends the node of a segment that feeds others from the given place: the last one, or one
-// near the end, where a tree has its leaves.
+// near the end, where a tree has its leaves, or near the head.
 func (t *Topology) group(now time.Time, n *node, p *segment, group int, ups []*node) []*node {
+	// One that is a little behind will come: to go elsewhere would make a third of a pair.
+	good := func(u *node) bool {
+		return t.ok(now, n, u) && (n.slow || (!u.slow && t.estimate(now, u)+2*t.margin() >= n.Done))
+	}
+	if group == headGroup {
+		for i, u := range p.nodes {
+			if i < maxClimb && good(u) {
+				return append(ups, u)
+			}
+		}
+		return ups
+	}
 	for i := max(0, len(p.nodes)-1-max(0, group)); i >= 0; i-- {
-		// One that is a little behind will come: to go elsewhere would make a third of a pair.
-		if u := p.nodes[i]; t.ok(now, n, u) && t.estimate(now, u)+2*t.margin() >= n.Done {
-			return append(ups, u)
+		if good(p.nodes[i]) {
+			return append(ups, p.nodes[i])
 		}
 	}
 	return ups
 }
 
-// before is the place in a segment of the node that feeds the one at i, -1 for the head.
-func (t *Topology) before(i int) int {
-	if t.tree && i > 0 {
-		return (i - 1) / 2
-	}
-	return i - 1
-}
-
 // try adds the upstream of a node's upstream while the latter is on trial.
 func (t *Topology) try(now time.Time, n *node, ups []*node) (_ []*node, seeder bool) {
 	u := ups[0]
-	if u.Complete || n.slow {
+	if u.Complete || n.slow || (t.shape != chain && t.compared) {
 		return ups, false
 	}
 	if !now.Before(u.trial.until) {
 		if !t.suspect(now, n, u) {
 			return ups, false
 		}
-		if !u.slow && !u.direct && (t.tree || u.rate < verySlow*t.usual()) && t.lead(now, u) > t.muchLead() {
+		if !u.slow && !u.direct && u.rate < verySlow*t.usual() && t.lead(now, u) > t.muchLead() {
 			// No time for a trial. If it is its upstream that sends slowly, that will be found then.
 			t.slow(now, u)
 			t.plan(now)
@@ -242,6 +246,9 @@ func (t *Topology) suspect(now time.Time, n, u *node) bool {
 	lead := t.lead(now, u)
 	if u.Busy {
 		return lead > leastLead
+	}
+	if t.portIsFine(u) {
+		return false // it waits for its own upstream
 	}
 	if t.o.Pieces > 0 && t.o.Pieces < trialPieces {
 		return false // it is over before anything is certain

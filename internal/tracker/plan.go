@@ -26,10 +26,14 @@ const (
 	leastChain = 64
 
 	quickNodes  = 256  // up to so many nodes announce every second
-	maxRequests = 2000 // announces per second of more nodes
+	maxRequests = 4000 // announces per second of more nodes
 
 	sortShare   = 16 // of the pieces, by which a segment must be ahead to be put before another
+	lateShare   = 32 // of the pieces, by which a node is late
+	leastLate   = 8  // late nodes, and one in lateNodes, that are too many for a chain
+	lateNodes   = 20
 	tailGroup   = -1
+	headGroup   = -2
 	planEvery   = time.Second
 	smallPlan   = 32 // segments: planned anew at once
 	keepSurplus = 12 // hops by which another place must be better before a head moves
@@ -88,22 +92,83 @@ func (h *slots) Pop() any {
 	return s
 }
 
+// shape is how nodes and segments feed each other.
+type shape uint8
+
+const (
+	// chain: each node feeds the next, the tail of a segment the head of the next one. A node of a chain has no
+	// upload rate to spare: whoever feeds two halves the rate of both and of all behind them.
+	chain shape = iota
+	// trunk: each node feeds two, so takes twice as long as in a chain, but the rest comes for nothing. The heads
+	// of the segments are a chain: a rack's uplink carries the image once each way.
+	trunk
+	// tree: two leaves of each segment feed heads of others, when there are too many racks even for a
+	// chain of them.
+	tree
+)
+
+// feeder is the place in a segment of the node that feeds the one at i, -1 for the head.
+func (s shape) feeder(i int) int {
+	switch {
+	case i == 0 || s == chain:
+		return i - 1
+	case s == trunk:
+		return i / 2
+	}
+	return (i - 1) / 2
+}
+
+// fed are the places of the nodes that take from the one at i, in its segment: from first, below end. The head of a
+// trunk feeds the head of the next segment too.
+func (s shape) fed(i int) (first, end int) {
+	switch {
+	case s == chain:
+		return i + 1, i + 2
+	case s == tree:
+		return 2*i + 1, 2*i + 3
+	case i == 0:
+		return 1, 2
+	}
+	return 2 * i, 2*i + 2
+}
+
+// depth is how many hops the node that feeds others is behind the head of n nodes.
+func (s shape) depth(n int) int {
+	switch s {
+	case chain:
+		return n
+	case trunk:
+		return 1
+	}
+	return bits.Len(uint(n))
+}
+
+// fits is the shape for the nodes that there are. Nodes that are complete leave: that alone does
+// not turn a tree into a chain again.
+func (t *Topology) fits() shape {
+	many := len(t.all) > t.o.Chain || t.late > max(leastLate, len(t.all)/lateNodes)
+	if !many && (t.shape == chain || len(t.all) <= t.o.Chain/4 && len(t.all) <= leastChain/4) {
+		return chain
+	}
+	if len(t.order) > t.o.Chain || (t.shape == tree && len(t.order) > t.o.Chain/2) {
+		return tree
+	}
+	return trunk
+}
+
 // plan decides which segment feeds which, if anything changed.
-//
-// While there are few nodes it is one chain: tail feeds head. A node of a chain has no upload rate
-// to spare: whoever feeds two halves the rate of both and of all behind them. So a tree takes twice
-// the time of a chain, but for the chain's depth, and then the rest comes for nothing: in a tree
-// each node feeds two, the leaves of a segment feed the heads of others.
 func (t *Topology) plan(now time.Time) {
 	if !t.dirty || (len(t.order) > smallPlan && now.Sub(t.planned) < planEvery) {
 		return
 	}
 	t.dirty, t.planned = false, now
+	if to := t.fits(); to != t.shape {
+		t.reshape(to)
+		t.dirty = false
+	}
 	t.sortSegments()
-	// Nodes that are complete leave: that alone does not turn a tree into a chain again.
-	t.tree = len(t.all) > t.o.Chain || (t.tree && len(t.all) > t.o.Chain/4)
 	p := planner{
-		tree:  t.tree,
+		shape: t.shape,
 		fan:   t.o.Fan,
 		taken: make(map[place]bool, len(t.order)),
 	}
@@ -122,7 +187,7 @@ func (t *Topology) plan(now time.Time) {
 }
 
 type planner struct {
-	tree  bool
+	shape shape
 	fan   int
 	free  slots
 	taken map[place]bool
@@ -151,7 +216,7 @@ func (p *planner) attach(s *segment, own *slots) {
 
 // keeps says whether a segment's old place is still on offer.
 func (p *planner) keeps(s *segment, own bool) bool {
-	return s.parent.at < s.at && s.group < s.parent.groups && (s.group == tailGroup) != p.tree && (!own || s.parent.rack == s.rack)
+	return s.parent.at < s.at && s.group < s.parent.groups && p.shape.has(s.group) && (!own || s.parent.rack == s.rack)
 }
 
 // best returns the least deep slot that is free. There is one: each segment takes one and offers
@@ -166,20 +231,33 @@ func (p *planner) best(from *slots) (slot, bool) {
 	return slot{}, false
 }
 
-func (p *planner) depth(at place) int {
-	if !p.tree {
-		return at.seg.depth + len(at.seg.nodes)
+func (p *planner) depth(at place) int { return at.seg.depth + p.shape.depth(len(at.seg.nodes)) }
+
+// has says whether a shape has such a place for the head of another segment.
+func (s shape) has(group int) bool {
+	switch s {
+	case chain:
+		return group == tailGroup
+	case trunk:
+		return group == headGroup
 	}
-	return at.seg.depth + bits.Len(uint(len(at.seg.nodes)))
+	return group >= 0
 }
 
 // offer adds the places that a segment has for others.
 func (p *planner) offer(s *segment, own *slots) {
-	first := tailGroup
-	if s.groups = 0; p.tree {
-		first, s.groups = 0, p.fan
+	s.groups = 0
+	groups := []int{tailGroup}
+	switch p.shape {
+	case trunk:
+		groups[0] = headGroup
+	case tree:
+		groups, s.groups = groups[:0], p.fan
+		for g := range p.fan {
+			groups = append(groups, g)
+		}
 	}
-	for g := first; g < max(s.groups, first+1); g++ {
+	for _, g := range groups {
 		at := place{s, g}
 		x := slot{at, p.depth(at)}
 		heap.Push(&p.free, x)
@@ -212,8 +290,8 @@ func (t *Topology) sortSegments() {
 }
 
 func (r *rack) precedes(o *rack, margin int) bool {
-	if r.slow != o.slow {
-		return o.slow
+	if x, y := r.behind(), o.behind(); x != y {
+		return x < y
 	}
 	return r.segs[0].head().Done > o.segs[0].head().Done+margin
 }

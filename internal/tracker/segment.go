@@ -5,19 +5,28 @@ import (
 	"time"
 )
 
-// rack are the nodes behind one switch, in segments. The slow ones are a rack of their own, which
-// comes after all others: whoever feeds them has less for anybody else.
+// rack are the nodes behind one switch, in segments. In a chain, the nodes that came late and the
+// slow ones are racks of their own, which come after all others: whoever feeds them has less for
+// anybody else.
 type rack struct {
 	rackKey
 	segs []*segment
 }
 
 type rackKey struct {
-	name string
-	slow bool
+	name  string
+	class class
 }
 
-// segment is a chain of nodes of one rack, in the order in which they take the image from each other.
+type class uint8
+
+const (
+	ordinary class = iota
+	late
+	slow
+)
+
+// segment are nodes of one rack, in an order in which they take the image from those before them.
 type segment struct {
 	rack  *rack
 	nodes []*node
@@ -32,30 +41,94 @@ type segment struct {
 
 // insert gives a node its place: in a segment with room, behind those that have as much as it.
 func (t *Topology) insert(n *node) {
-	key := rackKey{n.Rack, n.slow}
+	n.class = ordinary
+	if t.shape == chain && n.slow {
+		n.class = slow
+	}
+	s := t.room(n)
+	if t.shape == chain && n.class == ordinary && t.tooLate(s, n) {
+		t.late++
+		n.class = late
+		s = t.room(n)
+	}
+	if s == nil {
+		s = t.newSegment(rackKey{n.Rack, n.class})
+	}
+	at := len(s.nodes)
+	for at > 0 && t.shape == chain && s.nodes[at-1].Done < n.Done {
+		at--
+	}
+	s.put(n, at)
+	// Among others, slow ones are the last: nobody takes from them.
+	for t.shape != chain && !n.slow && n.pos > 0 && s.nodes[n.pos-1].slow {
+		i := n.pos
+		for i > 0 && s.nodes[i-1].slow {
+			i--
+		}
+		s.swap(n, s.nodes[i])
+	}
+	t.dirty = true
+}
+
+// room finds a segment that a node can be in, nil if there is none.
+func (t *Topology) room(n *node) *segment {
+	r := t.racks[rackKey{n.Rack, n.class}]
+	if r == nil {
+		return nil
+	}
+	for _, s := range r.segs {
+		if len(s.nodes) < t.o.Segment {
+			return s
+		}
+	}
+	return nil
+}
+
+// tooLate says whether a node would take the image from one that has much more, and feeds others
+// too: they would have half the rate until the end.
+func (t *Topology) tooLate(s *segment, n *node) bool {
+	if s == nil || s.at == len(t.order)-1 {
+		return false
+	}
+	last := t.order[len(t.order)-1]
+	return last.rack.class == ordinary && last.rack != s.rack && s.nodes[len(s.nodes)-1].Done > n.Done+t.lateBy() ||
+		last.rack.class != ordinary && s.nodes[len(s.nodes)-1].Done > n.Done+t.lateBy()
+}
+
+func (t *Topology) lateBy() int { return max(4*t.margin(), t.o.Pieces/lateShare) }
+
+func (t *Topology) newSegment(key rackKey) *segment {
 	r := t.racks[key]
 	if r == nil {
 		r = &rack{rackKey: key}
 		t.racks[key] = r
 		t.ranks = append(t.ranks, r)
 	}
-	i := slices.IndexFunc(r.segs, func(s *segment) bool { return len(s.nodes) < t.o.Segment })
-	if i < 0 {
-		i = len(r.segs)
-		s := &segment{rack: r, at: len(t.order), group: tailGroup}
-		if s.at > 0 {
-			s.parent = t.order[(s.at-1)/2] // until the next plan
-		}
-		r.segs = append(r.segs, s)
-		t.order = append(t.order, s)
+	s := &segment{rack: r, at: len(t.order), group: tailGroup}
+	if s.at > 0 {
+		s.parent = t.order[(s.at-1)/2] // until the next plan
 	}
-	s := r.segs[i]
-	at := len(s.nodes)
-	for at > 0 && !t.tree && s.nodes[at-1].Done < n.Done {
-		at--
+	r.segs = append(r.segs, s)
+	t.order = append(t.order, s)
+	return s
+}
+
+// reshape arranges all nodes anew, in the order in which they have been.
+func (t *Topology) reshape(to shape) {
+	t.counts.Shapes++
+	t.shape, t.late = to, 0
+	nodes := make([]*node, 0, len(t.all))
+	for _, s := range t.order {
+		nodes = append(nodes, s.nodes...)
 	}
-	s.put(n, at)
-	t.dirty = true
+	clear(t.racks)
+	t.ranks, t.order = nil, nil
+	for _, n := range nodes {
+		n.seg, n.class = nil, ordinary
+	}
+	for _, n := range nodes {
+		t.insert(n)
+	}
 }
 
 func (t *Topology) unlink(n *node) {
@@ -63,7 +136,10 @@ func (t *Topology) unlink(n *node) {
 	if s == nil {
 		return
 	}
-	s.take(n, t.tree)
+	if n.class == late {
+		t.late--
+	}
+	t.take(s, n)
 	t.dirty = true
 	if len(s.nodes) > 0 {
 		return
@@ -93,29 +169,39 @@ func (s *segment) put(n *node, at int) {
 
 // take removes a node. In a chain all behind it move up. In a tree only its place is filled, from
 // below: the others keep their upstreams.
-func (s *segment) take(n *node, tree bool) {
+func (t *Topology) take(s *segment, n *node) {
 	n.seg = nil
-	if !tree {
+	if t.shape == chain {
 		s.nodes = slices.Delete(s.nodes, n.pos, n.pos+1)
 		s.number(n.pos)
 		return
 	}
 	last := len(s.nodes) - 1
 	i := n.pos
-	for c := 2*i + 1; c <= last; c = 2*i + 1 {
-		if c < last && s.nodes[c+1].Done > s.nodes[c].Done {
-			c++
+	for i < last {
+		c := t.follower(s, i)
+		if c < 0 {
+			c = last
 		}
 		s.nodes[i] = s.nodes[c]
 		s.nodes[i].pos = i
 		i = c
 	}
-	if i < last {
-		s.nodes[i] = s.nodes[last]
-		s.nodes[i].pos = i
-	}
 	s.nodes[last] = nil
 	s.nodes = s.nodes[:last]
+}
+
+// follower is the place of the node that takes from the one at i and should have its place: one that is not slow, and has
+// most. It is -1 if there is none.
+func (t *Topology) follower(s *segment, i int) int {
+	first, end := t.shape.fed(i)
+	best := -1
+	for c := first; c < min(end, len(s.nodes)); c++ {
+		if best < 0 || (s.nodes[best].slow && !s.nodes[c].slow) || (s.nodes[best].slow == s.nodes[c].slow && s.nodes[c].Done > s.nodes[best].Done) {
+			best = c
+		}
+	}
+	return best
 }
 
 func (s *segment) number(from int) {
@@ -138,3 +224,11 @@ func (s *segment) swap(n, o *node) {
 }
 
 func (s *segment) head() *node { return s.nodes[0] }
+
+// behind says whether the rack comes after all others.
+func (r *rack) behind() class {
+	if r.class == ordinary && r.segs[0].head().slow {
+		return slow
+	}
+	return r.class
+}

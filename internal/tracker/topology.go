@@ -21,6 +21,14 @@ const (
 	leastTime = 700 * time.Millisecond
 	// goodFor is how long the best rate seen in the swarm is believed (it decays by 1/e in it).
 	goodFor = time.Minute
+
+	// stallNotice is about how long nothing has come when a node says so. A node that was heard after it and has
+	// nothing to send is waiting itself. confirmStall is when the node should say it again: if its
+	// upstream has not been heard until then, it is dead.
+	stallNotice  = 500 * time.Millisecond
+	confirmStall = 500 * time.Millisecond
+	fewStalls    = 4
+	confirmLow   = time.Second
 )
 
 // Report is what a node says of itself in an announce.
@@ -33,6 +41,8 @@ type Report struct {
 	Complete bool             // every piece
 	Stalled  bool             // received nothing for a while
 	Busy     bool             // its disk is what it waits for
+	Speed    int              // of its port, Mbit/s; 0 if it does not know
+	Rate     int64            // bytes a second while pieces came lately, pauses between them left out; 0: too few came
 	Lost     []netip.AddrPort // upstreams that ended the connection or cannot be reached
 }
 
@@ -41,6 +51,7 @@ type Place struct {
 	Upstreams []netip.AddrPort // nodes, best first
 	Seeder    bool             // the server's seeder too, after them
 	Help      bool             // it is stalled: any other source is welcome
+	Again     time.Duration    // when to ask again; 0: after Topology.Interval
 }
 
 // Topology arranges the nodes of one image. The nodes of a rack follow each other in a chain, each
@@ -66,12 +77,15 @@ type Topology struct {
 	direct   int  // nodes that were told of the seeder
 	compared bool // the first node has been on trial: good is no slow node's rate
 
-	tree    bool
+	shape   shape
+	late    int  // nodes that came when others had much already, in a chain
 	dirty   bool // the plan is older than what it was made of
 	planned time.Time
 	heard   time.Time     // the last announce of anybody
 	alive   time.Duration // the clock of silence, which stands still when nobody at all is heard
 	good    float64       // the best rate lately, pieces per second
+	speeds  speeds
+	ports   ports
 	counts  Counts
 }
 
@@ -84,6 +98,9 @@ type Counts struct {
 	Rescued  int // of them, the seeder
 	Returned int // a node was silent and came back
 	Moves    int // a segment's head was given another place
+	Told     int // a node was slow by the speed of its port
+	Acquits  int // a slow node was none
+	Shapes   int // the shape changed
 }
 
 // Counts are totals.
@@ -104,10 +121,18 @@ type node struct {
 	samples    int     // since its upstreams changed
 	sampled    time.Time
 	sampleDone int
+	class      class
 	slow       bool
 	slowSince  time.Time
 	slowBehind *node     // its upstream then
 	sender     bool      // it is slow because it sends slowly
+	proved     bool      // it is not slow, whatever the speed of its port
+	speedClass int       // counted in Topology.speeds
+	port       float64   // what it and its upstream were seen to carry, bytes per second; 0 while unknown
+	low        int       // reports of less than others carry, one after another
+	answers    int       // since its upstreams changed
+	accused    []*node   // followers that were found slow behind it, lately
+	accusedAt  time.Time //
 	stalls     int       // reports of a stall, one after another
 	cutOff     int       // of them, while its upstream had more than it
 	stalledAt  time.Time // the first of them
@@ -175,7 +200,32 @@ func (t *Topology) Announce(now time.Time, r Report) Place {
 	}
 	t.judge(now, n)
 	t.plan(now)
-	return t.place(now, n)
+	p := t.place(now, n)
+	p.Again = t.again(now, n)
+	return p
+}
+
+// again is when a node should come back, if that is sooner than usual: what it said needs to be confirmed.
+func (t *Topology) again(now time.Time, n *node) time.Duration {
+	switch {
+	case n.Stalled && n.stalls < fewStalls && t.silentSource(now, n):
+		return confirmStall
+	case n.low == 1 || (n.Stalled && n.cutOff == 1):
+		return min(confirmLow, t.Interval())
+	}
+	return 0
+}
+
+// silentSource says whether the node's upstream has not been heard since nothing comes from it.
+func (t *Topology) silentSource(now time.Time, n *node) bool {
+	if len(n.ups) == 0 || n.ups[0].Complete {
+		return false
+	}
+	u := n.ups[0]
+	if u.Stalled && now.Sub(u.seen) <= t.Interval()+stallNotice {
+		return false // it has said that it waits
+	}
+	return u.seen.Before(n.stalledAt.Add(-stallNotice))
 }
 
 // update takes over the report.
@@ -202,7 +252,7 @@ func (t *Topology) update(now time.Time, n *node, r Report) {
 	if !r.Stalled || len(n.ups) == 0 || n.ups[0].Done <= r.Done {
 		n.cutOff = 0
 	}
-	if n.stalls > 1 && len(n.ups) > 0 && n.ups[0].seen.Before(n.stalledAt) && now.Sub(n.ups[0].seen) > t.Interval()+time.Second/2 {
+	if n.stalls > 1 && t.silentSource(now, n) && now.Sub(n.stalledAt) >= confirmStall/2 && (n.answers > 1 || now.Sub(n.ups[0].seen) > t.Interval()+time.Second/2) {
 		// If that one were there it would have been waiting too, and have said so, or sent something.
 		n.ups[0].lost = true
 	}
@@ -213,6 +263,8 @@ func (t *Topology) update(now time.Time, n *node, r Report) {
 		}
 	}
 	t.sample(now, n, r.Done)
+	t.speeds.count(n, r.Speed)
+	t.measure(now, n, r)
 	r.Lost = nil
 	n.Report, n.seen, n.alive, n.lost = r, now, t.alive, false
 	t.seen.MoveToBack(n.inSeen)
@@ -302,8 +354,8 @@ func (t *Topology) Sample(n int) []netip.AddrPort {
 
 // told remembers what a node was told, for Needed and for the limit of direct clients.
 func (t *Topology) told(n *node, ups []*node, direct bool) {
-	if !slices.Equal(n.ups, ups) {
-		n.samples = 0
+	if n.answers++; !slices.Equal(n.ups, ups) || direct != n.direct {
+		n.samples, n.answers, n.low = 0, 1, 0
 	}
 	for _, u := range n.ups {
 		u.needed--
@@ -328,6 +380,7 @@ func (t *Topology) add(r Report) *node {
 
 func (t *Topology) remove(n *node) {
 	t.told(n, nil, false)
+	t.speeds.count(n, 0)
 	t.unlink(n)
 	t.seen.Remove(n.inSeen)
 	delete(t.nodes, n.Node)

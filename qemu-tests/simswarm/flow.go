@@ -22,6 +22,8 @@ type link struct {
 	cap   float64 // pieces a step
 	left  float64
 	users int32
+	// takers are the flows of this step that come from the port.
+	takers int32
 }
 
 type flow struct {
@@ -62,6 +64,9 @@ func (f *flows) run(s *sim) {
 
 // collect lists who can send what to whom.
 func (f *flows) collect(s *sim) {
+	for i := range f.list {
+		f.up[f.list[i].from].takers = 0
+	}
 	f.list = f.list[:0]
 	for _, i := range s.active {
 		p := &s.peers[i]
@@ -119,6 +124,7 @@ func (f *flows) add(s *sim, to, from int32, want float64) {
 	} else {
 		f.up[from].left = f.up[from].cap
 	}
+	f.up[x.from].takers++
 	f.list = append(f.list, x)
 }
 
@@ -167,7 +173,8 @@ func (f *flows) settle(s *sim, x *flow) {
 	}
 	p := &s.peers[x.to]
 	p.done += x.got
-	p.progress = s.now
+	p.progress, p.fed = s.now, true
+	p.burst = f.burst(s, x)
 	s.moved += x.got
 	server := int(x.from) == len(s.peers)
 	if server {
@@ -179,6 +186,12 @@ func (f *flows) settle(s *sim, x *flow) {
 			s.out[s.peers[x.from].rack] += x.got
 		}
 	}
+}
+
+// burst is the rate at which a whole piece comes to a node: what its port and the other's share of
+// its port let through, however seldom that has one.
+func (f *flows) burst(s *sim, x *flow) float64 {
+	return min(f.down[x.to].cap, f.up[x.from].cap/float64(max(1, f.up[x.from].takers))) / s.step.Seconds()
 }
 
 func byStart(peers []peer) []int32 {

@@ -23,6 +23,7 @@ type Model struct {
 	Die      float64       `json:"die"`      // share of nodes that lose power on the way
 	Slow     float64       `json:"slow"`     // share of nodes with a slow port and disk
 	SlowRate float64       `json:"slowRate"` // of the ordinary rate
+	Tells    float64       `json:"tells"`    // share of the slow nodes that know it: their port says its speed
 	Limit    time.Duration `json:"limit"`    // of simulated time
 
 	Costs    Costs            `json:"costs"`
@@ -38,15 +39,20 @@ type Costs struct {
 	Start     time.Duration `json:"start"`     // from the node's start to its first announce: manifest, index
 	Finish    time.Duration `json:"finish"`    // from the last piece to done: fsync
 	Queue     int64         `json:"queue"`     // bytes under request from each upstream
-	Stall     time.Duration `json:"stall"`     // silence after which a node asks for help
-	Poll      time.Duration `json:"poll"`      // between two "may I go" of a finished node
+	Stall     time.Duration `json:"stall"`     // silence after which a node asks for help, or that of StallPieces pieces
+	// FirstStall is the same before the first byte.
+	FirstStall  time.Duration `json:"firstStall"`
+	StallPieces float64       `json:"stallPieces"`
+	Noise       float64       `json:"noise"` // of measured rates: standard deviation
+	Poll        time.Duration `json:"poll"`  // between two "may I go" of a finished node
 }
 
 func defaultCosts() Costs {
 	return Costs{
 		Wire: 1.07, HopPieces: 2, HopFixed: 4 * time.Millisecond,
 		Start: 300 * time.Millisecond, Finish: 300 * time.Millisecond,
-		Queue: 512 << 10, Stall: 3 * time.Second, Poll: time.Second,
+		Queue: 512 << 10, Stall: 600 * time.Millisecond, FirstStall: 3 * time.Second, StallPieces: 12, Poll: time.Second,
+		Noise: 0.1,
 	}
 }
 
@@ -78,6 +84,11 @@ func (m Model) pieces() int { return int((m.Image + m.Piece - 1) / m.Piece) }
 
 // rate is how many pieces a second go through a port.
 func (m Model) rate(port float64) float64 { return port / 8 / m.Costs.Wire / float64(m.Piece) }
+
+// stall is how long nothing comes before a node asks for help.
+func (m Model) stall() time.Duration {
+	return max(m.Costs.Stall, time.Duration(m.Costs.StallPieces*float64(m.Piece)*8/m.Port*float64(time.Second)))
+}
 
 // floor is the time that the image's bytes take through one port, without any header.
 func (m Model) floor() time.Duration {

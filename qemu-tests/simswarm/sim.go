@@ -11,8 +11,10 @@ import (
 
 const (
 	seederID   = -1
-	leastPause = time.Second // between two announces of a node
-	never      = time.Duration(1<<63 - 1)
+	leastPause = time.Second // between two announces of a node, but those that the tracker asks for
+	// firstMeasure is after how many pieces a node tells its rate for the first time.
+	firstMeasure = 8
+	never        = time.Duration(1<<63 - 1)
 )
 
 type state uint8
@@ -30,6 +32,7 @@ type peer struct {
 	state   state
 	rack    int
 	slow    bool
+	tells   bool    // it knows that its port is slow
 	up      float64 // pieces a second
 	down    float64
 	start   time.Duration // first announce
@@ -44,6 +47,10 @@ type peer struct {
 	announced time.Duration
 	announce  time.Duration // the next
 	progress  time.Duration // the last time that something came
+	fed       bool          // something came
+	told      bool          // of its stall
+	burst     float64       // the rate while something came lately, pieces a second; 0 is none
+	measured  bool          // the first one was told
 	lost      []int32
 }
 
@@ -100,6 +107,7 @@ func (s *sim) make(i int) {
 		p.slow = true
 		p.up *= m.SlowRate
 		p.down *= m.SlowRate
+		p.tells = s.rng.Float64() < m.Tells
 	}
 	at := time.Duration(s.rng.Float64() * float64(m.Storm))
 	if m.Ordered {
@@ -176,8 +184,13 @@ func (s *sim) tell(i int) {
 	p := &s.peers[i]
 	r := tracker.Report{
 		Node: s.names[i], Run: "1", Addr: addrOf(i), Rack: s.racks[p.rack], Done: int(p.done),
-		Complete: p.state == finished, Stalled: p.state == fetching && s.now-p.progress > s.m.Costs.Stall,
+		Complete: p.state == finished, Stalled: s.stalled(p), Speed: int(s.m.Port / 1e6),
+		Rate: int64(p.burst * float64(s.m.Piece) * (1 + s.m.Costs.Noise*s.rng.NormFloat64())),
 	}
+	if p.tells {
+		r.Speed = int(s.m.Port * s.m.SlowRate / 1e6)
+	}
+	p.burst = 0
 	for _, l := range p.lost {
 		r.Lost = append(r.Lost, addrOf(int(l)))
 	}
@@ -190,6 +203,9 @@ func (s *sim) tell(i int) {
 	s.requests[second]++
 	p.announced = s.now
 	p.announce = s.now + s.top.Interval()
+	if place.Again > 0 {
+		p.announce = s.now + place.Again
+	}
 	if p.state == finished {
 		return
 	}
@@ -201,6 +217,15 @@ func (s *sim) tell(i int) {
 		p.ups = append(p.ups, seederID)
 	}
 	s.delay(p)
+}
+
+// stalled says that nothing came for a while: longer before the first byte, when the swarm has still to fill.
+func (s *sim) stalled(p *peer) bool {
+	limit := s.m.stall()
+	if !p.fed {
+		limit = s.m.Costs.FirstStall
+	}
+	return p.state == fetching && s.now-p.progress > limit
 }
 
 // delay makes a node with many upstreams wait for what it has under request from each of them.
@@ -232,7 +257,9 @@ func (s *sim) progress() {
 			p.announce = p.ended
 			continue
 		}
-		wake := s.now-p.progress > s.m.Costs.Stall
+		stalled := s.stalled(p)
+		wake := stalled && !p.told && p.fed || p.burst > 0 && !p.measured && p.done > firstMeasure
+		p.told, p.measured = stalled, p.measured || wake
 		for _, u := range p.ups {
 			if u >= 0 && s.peers[u].state == gone {
 				p.lost, wake = append(p.lost, u), true // its connection was closed

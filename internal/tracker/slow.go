@@ -1,0 +1,168 @@
+package tracker
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+)
+
+const (
+	// lowShare is below which share of what most ports carry one is slow, if two reports say so.
+	lowShare   = 0.6
+	lowReports = 2
+	// portQuantile is what most ports carry: the quantile of what was seen of all.
+	portQuantile = 0.75
+	leastPorts   = 2
+	// accusers is how many slow followers one after another, within accuseFor, make their upstream the slow one: two
+	// slow nodes may well stand side by side.
+	accusers  = 3
+	accuseFor = time.Minute
+	// slowClasses is by how many classes of speed a slow port differs from most: half of the rate.
+	slowClasses = 2
+)
+
+// speeds counts the speeds that nodes tell of their ports, in half octaves.
+type speeds struct {
+	nodes [64]int
+	sum   int
+}
+
+// speedClass is 0 for a speed that is not known.
+func speedClass(mbit int) int {
+	if mbit <= 0 {
+		return 0
+	}
+	return min(63, 1+int(math.Round(2*math.Log2(float64(mbit)))))
+}
+
+// count notes a node's speed, 0 for none.
+func (s *speeds) count(n *node, mbit int) {
+	c := speedClass(mbit)
+	if c == n.speedClass {
+		return
+	}
+	if n.speedClass > 0 {
+		s.nodes[n.speedClass]--
+		s.sum--
+	}
+	if c > 0 {
+		s.nodes[c]++
+		s.sum++
+	}
+	n.speedClass = c
+}
+
+// slow says whether a port is slower than those of most nodes that know theirs.
+func (s *speeds) slow(class int) bool {
+	if class == 0 {
+		return false
+	}
+	faster := 0
+	for c := class + slowClasses; c < len(s.nodes); c++ {
+		faster += s.nodes[c]
+	}
+	return 2*faster > s.sum
+}
+
+// ports knows what the ports of most nodes carry, in bytes per second.
+type ports struct {
+	usual float64
+	made  time.Time
+	seen  []float64 // scratch
+}
+
+// measure takes a node's rate: that of pieces while they came, however long the pauses between
+// them were. So it tells of the port even behind a node that has little to send, and the slow nodes
+// of a long chain are seen all at once. A node that feeds several shares its port among them.
+func (t *Topology) measure(now time.Time, n *node, r Report) {
+	if r.Rate <= 0 || n.answers < 2 || len(n.ups) > 1 || (len(n.ups) == 1 && n.direct) {
+		return // its sources have just changed, or are several
+	}
+	takers := t.direct
+	if len(n.ups) == 1 {
+		takers = n.ups[0].needed
+	}
+	n.port = float64(r.Rate) * float64(max(1, takers))
+	t.usualPort(now)
+	if len(n.ups) == 1 && n.ups[0].slow && !n.slow {
+		n.port, n.low = 0, 0 // that says nothing of its own port
+		return
+	}
+	if t.ports.usual > 0 && n.port < lowShare*t.ports.usual {
+		n.low++
+	} else {
+		n.low = 0
+	}
+}
+
+// usualPort keeps what most ports carry.
+func (t *Topology) usualPort(now time.Time) {
+	p := &t.ports
+	if now.Sub(p.made) < t.Interval()/4 {
+		return
+	}
+	p.made, p.seen, p.usual = now, p.seen[:0], 0
+	for _, n := range t.all {
+		if n.port > 0 && !n.slow {
+			p.seen = append(p.seen, n.port)
+		}
+	}
+	if len(p.seen) >= leastPorts {
+		slices.SortFunc(p.seen, cmp.Compare[float64])
+		p.usual = p.seen[int(portQuantile*float64(len(p.seen)-1)+0.5)]
+	}
+}
+
+// judgePort makes a node slow, or no longer, by what it tells of its port and what was measured of it.
+func (t *Topology) judgePort(now time.Time, n *node) {
+	told := t.speeds.slow(n.speedClass) && !n.proved
+	switch {
+	case !n.slow && told:
+		t.counts.Told++
+		n.slowBehind, n.trial = nil, trial{}
+		t.setSlow(now, n, true)
+	case n.slow && now.Sub(n.slowSince) > slowLeast && !n.sender && n.port >= fineShare*t.ports.usual && t.ports.usual > 0 && n.port > 0:
+		n.proved = n.speedClass > 0
+		t.acquit(now, n)
+	case !n.slow && n.low >= lowReports && len(n.ups) == 1:
+		t.accuse(now, n, n.ups[0])
+	}
+}
+
+// accuse finds a node slow, whose connection to its upstream carries less than those of others. If
+// that was so with several nodes behind that upstream, it is the slow one, and they are not.
+func (t *Topology) accuse(now time.Time, n, u *node) {
+	if u.low > 0 && !u.slow {
+		return // it is judged first
+	}
+	n.low = 0
+	if now.Sub(u.accusedAt) > accuseFor {
+		u.accused = u.accused[:0]
+	}
+	u.accused, u.accusedAt = append(u.accused, n), now
+	if len(u.accused) < accusers || u.slow || u.Complete {
+		t.slow(now, n)
+		return
+	}
+	u.sender = true
+	t.slow(now, u)
+	for _, v := range u.accused {
+		if v.slow && t.nodes[v.Node] == v {
+			t.acquit(now, v)
+		}
+	}
+	u.accused = nil
+}
+
+// acquit gives a slow node a place among the others.
+func (t *Topology) acquit(now time.Time, n *node) {
+	t.counts.Acquits++
+	n.low, n.port = 0, 0
+	t.setSlow(now, n, false)
+}
+
+// portIsFine says whether the node was seen to take what others take.
+func (t *Topology) portIsFine(n *node) bool {
+	return n.port > 0 && n.low == 0 && n.port >= lowShare*t.ports.usual
+}
