@@ -84,7 +84,7 @@ type engine struct {
 	contents map[string][]byte // of the files that it gives by URL, by path
 	mac      string            // of the interface that reaches the server; only when the profile asks for it
 
-	w       *writer
+	w       destination
 	session *swarm.Session
 	index   *imagefmt.Index
 	resume  bool // the disk may hold pieces of an earlier, unfinished run
@@ -192,14 +192,22 @@ func (e *engine) selectDisk(ctx context.Context) error {
 }
 
 func (e *engine) fetch(ctx context.Context) error {
-	s, err := swarm.Join(ctx, swarm.NodeOptions{
-		Node: e.o.Node, Run: e.run, Metainfo: e.mi, Manifest: e.m, Target: e.w.dev,
+	var s *swarm.Session
+	joined := make(chan struct{})
+	index := func() *imagefmt.Index { // the target asks from the first write on, which may come before Join has returned
+		<-joined
+		return s.Index()
+	}
+	var err error
+	s, err = swarm.Join(ctx, swarm.NodeOptions{
+		Node: e.o.Node, Run: e.run, Metainfo: e.mi, Manifest: e.m, Target: e.w.target(index),
 		Announce: e.c.announce(), Listen: e.o.Listen, CheckRaw: e.o.Verify != params.VerifyNone,
 		Resume: e.resume, Stall: e.o.Stall, Logger: e.o.Logger,
 	})
 	if err != nil {
-		return err
+		return err // nothing is written without an index
 	}
+	close(joined)
 	e.session = s
 	e.rep.setStats(func(p *event.Progress) { fillStats(p, s.Stats()) })
 	if err := s.Wait(ctx); err != nil {

@@ -21,13 +21,10 @@ func (e *engine) load(ctx context.Context) error {
 	}
 	// Kernel, initrd and their copies for the jump are the peak of a node's memory: what the fetch held goes back first.
 	debug.FreeOSMemory()
-	root, device := e.w.dev.PartitionPath(e.m.Boot.Root), e.w.device
-	if e.m.Boot.Root != 0 {
-		if err := waitFor(ctx, root, nodeLimit); err != nil {
-			return fmt.Errorf("root partition: %w", err)
-		}
+	if err := waitFor(ctx, e.w.device(e.m.Boot.Root), nodeLimit); err != nil {
+		return fmt.Errorf("root partition: %w", err)
 	}
-	entry, err := target.Load(ctx, e.m, device, target.CmdlineOptions{Console: e.o.Console, Append: e.o.Append})
+	entry, err := target.Load(ctx, e.w.booted(), e.w.device, target.CmdlineOptions{Console: e.o.Console, Append: e.o.Append})
 	var lockdown *target.LockdownError
 	if errors.As(err, &lockdown) {
 		e.rep.say(err.Error() + "; a reboot from the disk does the same")
@@ -47,21 +44,4 @@ func (e *engine) release() error {
 		return fmt.Errorf("leave the swarm: %w", err)
 	}
 	return e.w.close()
-}
-
-// device returns the device node of partition n, for n = 0 of the whole disk.
-func (w *writer) device(n int) string {
-	if n == 0 {
-		return w.dev.Path()
-	}
-	return w.dev.PartitionPath(n)
-}
-
-// close releases the disk; a second call does nothing.
-func (w *writer) close() error {
-	if w.closed {
-		return nil
-	}
-	w.closed = true
-	return w.dev.Close()
 }

@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -17,7 +16,6 @@ import (
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
-	"swarmboot/internal/disk"
 	"swarmboot/internal/params"
 	"swarmboot/internal/target"
 	"swarmboot/internal/target/identity"
@@ -67,8 +65,8 @@ func (e *engine) prepareIdentity(ctx context.Context, p *params.Profile) error {
 	if os.Geteuid() != 0 {
 		return errors.New("the deployed system can be changed by root only: its file system has to be mounted")
 	}
-	if _, err := rootExtent(e.m, nil); err != nil {
-		return err
+	if _, err := partExtent(e.m, e.m.Boot.Root, nil); err != nil {
+		return fmt.Errorf("the root of the boot entry: %w", err)
 	}
 	if slices.ContainsFunc(p.Network.Interfaces, func(n params.Interface) bool { return n.MAC == params.MACBoot }) {
 		if e.mac = e.bootMAC(); e.mac == "" {
@@ -116,22 +114,12 @@ func (e *engine) identity(ctx context.Context) (err error) {
 	if err := e.release(); err != nil {
 		return err
 	}
-	e.w.whole = false
-	device := e.w.device(e.m.Boot.Root)
-	if !e.w.dev.IsBlock() {
-		part, err := rootExtent(e.m, e.w.grown)
-		if err != nil {
-			return err
-		}
-		loop, err := target.AttachLoop(e.w.dev.Path(), part.Start, cmp.Or(part.Length, e.w.dev.Size()))
-		if err != nil {
-			return err
-		}
-		defer loop.Close()
-		device = loop.Path
-	} else if err := waitFor(ctx, device, nodeLimit); err != nil {
+	e.w.setWhole(false)
+	device, release, err := e.w.attach(ctx, e.m.Boot.Root)
+	if err != nil {
 		return fmt.Errorf("root partition: %w", err)
 	}
+	defer release() //nolint:errcheck // a loop device that goes away by itself
 	var done []string
 	err = target.ChangeRoot(ctx, device, func(dir string) (err error) {
 		done, err = identity.Apply(ctx, dir, identity.Options{Profile: e.profile, Node: e.o.Node, MAC: e.mac, Contents: e.contents})
@@ -140,37 +128,24 @@ func (e *engine) identity(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	e.w.whole = true
+	e.w.setWhole(true)
 	e.rep.say(strings.Join(done, ", "))
 	return nil
 }
 
-// rootExtent returns the root partition: grown, if it is the one that was. Without a table it is the whole disk, length 0.
-func rootExtent(m *imagefmt.Manifest, grown *imagefmt.Partition) (imagefmt.Partition, error) {
-	if m.Boot.Root == 0 {
+// partExtent returns partition n of an image: grown, if it is the one that was. Number 0 is the whole disk, length 0.
+func partExtent(m *imagefmt.Manifest, n int, grown *imagefmt.Partition) (imagefmt.Partition, error) {
+	if n == 0 {
 		return imagefmt.Partition{}, nil
 	}
-	if grown != nil && grown.Number == m.Boot.Root {
+	if grown != nil && grown.Number == n {
 		return *grown, nil
 	}
-	i := slices.IndexFunc(m.Table.Partitions, func(p imagefmt.Partition) bool { return p.Number == m.Boot.Root })
+	i := slices.IndexFunc(m.Table.Partitions, func(p imagefmt.Partition) bool { return p.Number == n })
 	if i < 0 {
-		return imagefmt.Partition{}, fmt.Errorf("the boot entry's root is partition %d, which the image does not have", m.Boot.Root)
+		return imagefmt.Partition{}, fmt.Errorf("the image has no partition %d", n)
 	}
 	return m.Table.Partitions[i], nil
-}
-
-// reopen takes hold of the disk again after close.
-func (w *writer) reopen() error {
-	if !w.closed {
-		return nil
-	}
-	dev, err := disk.Open(w.dev.Path())
-	if err != nil {
-		return err
-	}
-	w.dev, w.closed = dev, false
-	return nil
 }
 
 // profile gets the profile of a node, with attempts until patience is over. A server that has no profiles at all gives an

@@ -29,7 +29,7 @@ func (w *writer) readBack(ctx context.Context, ix *imagefmt.Index) error {
 	}
 	var done atomic.Int64
 	total := w.m.UsedBytes + w.m.ZeroBytes
-	stop := w.every(2*time.Second, func() {
+	stop := every(2*time.Second, func() {
 		w.say(fmt.Sprintf("read back %s of %s", progress.Bytes(done.Load()), progress.Bytes(total)))
 	})
 	defer stop()
@@ -40,7 +40,7 @@ func (w *writer) readBack(ctx context.Context, ix *imagefmt.Index) error {
 }
 
 // every calls f once in an interval until the returned function is called.
-func (w *writer) every(d time.Duration, f func()) (stop func()) {
+func every(d time.Duration, f func()) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {

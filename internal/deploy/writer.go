@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/disk"
+	"swarmboot/internal/swarm"
+	"swarmboot/internal/target"
 )
 
 // writer puts one image on one disk: all that Run and Restore have in common.
@@ -163,6 +166,59 @@ func (w *writer) undo() {
 		return
 	}
 	w.say(w.dev.Path() + " is not whole: its partition table was cleared, it does not boot")
+}
+
+// target implements destination: the image's bytes are where they were.
+func (w *writer) target(func() *imagefmt.Index) swarm.Target { return w.dev }
+
+// attach implements destination; a part of a file becomes a loop device.
+func (w *writer) attach(ctx context.Context, n int) (device string, release func() error, err error) {
+	if w.dev.IsBlock() {
+		return w.device(n), func() error { return nil }, waitFor(ctx, w.device(n), nodeLimit)
+	}
+	part, err := partExtent(w.m, n, w.grown)
+	if err != nil {
+		return "", nil, err
+	}
+	loop, err := target.AttachLoop(w.dev.Path(), part.Start, cmp.Or(part.Length, w.dev.Size()))
+	if err != nil {
+		return "", nil, err
+	}
+	return loop.Path, loop.Close, nil
+}
+
+func (w *writer) booted() *imagefmt.Manifest { return w.m }
+
+func (w *writer) setWhole(whole bool) { w.whole = whole }
+
+// device returns the device node of partition n, for n = 0 of the whole disk.
+func (w *writer) device(n int) string {
+	if n == 0 {
+		return w.dev.Path()
+	}
+	return w.dev.PartitionPath(n)
+}
+
+// close releases the disk; a second call does nothing.
+func (w *writer) close() error {
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	return w.dev.Close()
+}
+
+// reopen takes hold of the disk again after close.
+func (w *writer) reopen() error {
+	if !w.closed {
+		return nil
+	}
+	dev, err := disk.Open(w.dev.Path())
+	if err != nil {
+		return err
+	}
+	w.dev, w.closed = dev, false
+	return nil
 }
 
 // waitFor waits until path exists: the kernel makes device nodes a moment after it has read the table.

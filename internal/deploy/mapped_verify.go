@@ -1,0 +1,46 @@
+package deploy
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"sync/atomic"
+
+	"swarmboot/imagefmt"
+	"swarmboot/internal/cli"
+)
+
+// verifyMapped is verifyPieces for a map: of a frame that has no place at all nothing can be read back. Every other frame must
+// be there, the copies of it too.
+func verifyMapped(ctx context.Context, m *mapped, ix *imagefmt.Index, done *atomic.Int64) error {
+	return eachPiece(ctx, ix, func(piece int) error {
+		frames, err := ix.Frames(piece)
+		if err != nil {
+			return err
+		}
+		for i := range frames {
+			if err := verifyFrame(m, piece, &frames[i]); err != nil {
+				return cli.WithCode(verifyCode(err), fmt.Errorf("read back: %w", err))
+			}
+			done.Add(frames[i].RawLen)
+		}
+		return nil
+	})
+}
+
+func verifyFrame(m *mapped, piece int, f *imagefmt.Frame) error {
+	if n, _ := m.placed(f.Extents); n == 0 {
+		return nil
+	}
+	h, buf := sha256.New(), make([]byte, f.RawLen)
+	for _, e := range f.Extents {
+		if _, err := m.ReadAt(buf[:e.Len], e.Off); err != nil {
+			return err
+		}
+		h.Write(buf[:e.Len])
+	}
+	if [sha256.Size]byte(h.Sum(nil)) != f.SHA256 {
+		return &imagefmt.VerifyError{Piece: piece, Extent: f.Extents[0], Err: imagefmt.ErrHash}
+	}
+	return nil
+}
