@@ -59,15 +59,26 @@ func (t *Topology) insert(n *node) {
 		at--
 	}
 	s.put(n, at)
-	// Among others, slow ones are the last: nobody takes from them.
-	for t.shape != chain && !n.slow && n.pos > 0 && s.nodes[n.pos-1].slow {
-		i := n.pos
-		for i > 0 && s.nodes[i-1].slow {
-			i--
-		}
-		s.swap(n, s.nodes[i])
+	if t.shape != chain {
+		s.slowLast()
 	}
 	t.dirty = true
+}
+
+// slowLast exchanges slow nodes with others behind them: of a tree, nobody takes from the last ones.
+func (s *segment) slowLast() {
+	for i, j := 0, len(s.nodes)-1; ; i, j = i+1, j-1 {
+		for i < j && !s.nodes[i].slow {
+			i++
+		}
+		for i < j && s.nodes[j].slow {
+			j--
+		}
+		if i >= j {
+			return
+		}
+		s.swap(s.nodes[i], s.nodes[j])
+	}
 }
 
 // room finds a segment that a node can be in, nil if there is none.
@@ -189,6 +200,7 @@ func (t *Topology) take(s *segment, n *node) {
 	}
 	s.nodes[last] = nil
 	s.nodes = s.nodes[:last]
+	s.slowLast()
 }
 
 // follower is the place of the node that takes from the one at i and should have its place: one that is not slow, and has
