@@ -26,10 +26,12 @@ func goodManifest() *Manifest {
 			{Number: 1, Start: 1 << 20, Length: 100 << 20, Type: "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", UUID: "0FC63DAF-8483-4772-8E79-3D69D8477DE5", FileSystem: "vfat"},
 			{Number: 2, Start: 101 << 20, Length: 400 << 20, Type: "0FC63DAF-8483-4772-8E79-3D69D8477DE4", UUID: "0FC63DAF-8483-4772-8E79-3D69D8477DE6", Label: "root", FileSystem: "ext4"},
 		}},
-		Boot:       Boot{Root: 2, Cmdline: "console=ttyS0"},
+		Boot:       Boot{Root: 2, Cmdline: "console=ttyS0", Volume: volume("vg-0/lv_root", VolumeSegment{2, 1 << 20, 399 << 20})},
 		Signatures: []Signature{{KeyID: "k", Algorithm: "none", Value: []byte{1}}},
 	}
 }
+
+func volume(name string, segments ...VolumeSegment) *Volume { return &Volume{name, segments} }
 
 func TestManifestRoundTrip(t *testing.T) {
 	b, err := goodManifest().Marshal()
@@ -80,7 +82,16 @@ func TestBadManifests(t *testing.T) {
 		"label with escape":   {func(m *Manifest) { m.Table.Partitions[0].Label = "\x1b[2J" }, ErrFormat},
 		"boot root":           {func(m *Manifest) { m.Boot.Root = 3 }, ErrFormat},
 		"boot kernel":         {func(m *Manifest) { m.Boot.Kernel = "vmlinuz" }, ErrFormat},
-		"command line":        {func(m *Manifest) { m.Boot.Cmdline = "a\nb" }, ErrFormat},
+		"volume name":         {func(m *Manifest) { m.Boot.Volume = volume("root", VolumeSegment{2, 0, 512}) }, ErrFormat},
+		"volume of nothing":   {func(m *Manifest) { m.Boot.Volume = volume("vg/root") }, ErrFormat},
+		"volume elsewhere":    {func(m *Manifest) { m.Boot.Volume = volume("vg/root", VolumeSegment{1, 0, 512}) }, ErrFormat},
+		"volume nowhere": {func(m *Manifest) {
+			m.Boot.Volume = volume("vg/root", VolumeSegment{2, 0, 512}, VolumeSegment{3, 0, 512})
+		}, ErrFormat},
+		"volume too long":   {func(m *Manifest) { m.Boot.Volume = volume("vg/root", VolumeSegment{2, 512, 400 << 20}) }, ErrFormat},
+		"volume overflow":   {func(m *Manifest) { m.Boot.Volume = volume("vg/root", VolumeSegment{2, 1<<63 - 512, 512}) }, ErrFormat},
+		"volume of sectors": {func(m *Manifest) { m.Boot.Volume = volume("vg/root", VolumeSegment{2, 0, 511}) }, ErrFormat},
+		"command line":      {func(m *Manifest) { m.Boot.Cmdline = "a\nb" }, ErrFormat},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := goodManifest()
@@ -123,6 +134,7 @@ func TestBadManifestText(t *testing.T) {
 func forge(index []byte, pieces int) *Manifest {
 	m := goodManifest()
 	m.PieceLength, m.FrameLength, m.Table = 64<<10, 64<<10, Table{Kind: TableNone}
+	m.Boot.Volume = nil
 	m.IndexLength = int64(len(index))
 	sum := sha256.Sum256(index)
 	m.IndexSHA256 = hexString(sum[:])

@@ -92,6 +92,22 @@ type Boot struct {
 	Kernel  string `json:"kernel,omitempty"`  // absolute path in root; "": newest /boot/vmlinuz-*
 	Initrd  string `json:"initrd,omitempty"`  // absolute path in root; "": the one beside the kernel
 	Cmdline string `json:"cmdline,omitempty"` // kernel command line
+
+	// Volume is the LVM logical volume that is the root file system; nil: partition Root is.
+	Volume *Volume `json:"volume,omitempty"`
+}
+
+// Volume is a linear logical volume: its bytes are those of the segments, one after the other.
+type Volume struct {
+	Name     string          `json:"name"` // GROUP/VOLUME
+	Segments []VolumeSegment `json:"segments"`
+}
+
+// VolumeSegment is a run of bytes of a partition (0: of the whole disk), which moves with the partition.
+type VolumeSegment struct {
+	Partition int   `json:"partition"`
+	Off       int64 `json:"off"`
+	Len       int64 `json:"len"`
 }
 
 // Signature is the place kept for signatures over a manifest; version 1 defines none.

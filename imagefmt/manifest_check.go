@@ -217,9 +217,45 @@ func (m *Manifest) checkBoot() error {
 	if err := m.Boot.Check(); err != nil {
 		return fmt.Errorf("manifest: %w", err)
 	}
+	if err := m.checkVolume(); err != nil {
+		return err
+	}
 	for _, s := range m.Signatures {
 		if !printable(s.KeyID, 256) || !printable(s.Algorithm, 64) {
 			return manifestErr("signature %.40q", s.KeyID)
+		}
+	}
+	return nil
+}
+
+// MaxVolumeSegments bounds the segments of boot.volume.
+const MaxVolumeSegments = 1024
+
+var volumeNameRE = regexp.MustCompile(`^[A-Za-z0-9_+.-]{1,127}/[A-Za-z0-9_+.-]{1,127}$`)
+
+func (m *Manifest) checkVolume() error {
+	v := m.Boot.Volume
+	if v == nil {
+		return nil
+	}
+	if !volumeNameRE.MatchString(v.Name) {
+		return manifestErr("boot.volume.name %.200q: want GROUP/VOLUME", v.Name)
+	}
+	if len(v.Segments) == 0 || len(v.Segments) > MaxVolumeSegments || v.Segments[0].Partition != m.Boot.Root {
+		return manifestErr("boot.volume has %d segments, or does not begin in boot.root", len(v.Segments))
+	}
+	for _, s := range v.Segments {
+		room := int64(-1)
+		if s.Partition == 0 && len(m.Table.Partitions) == 0 {
+			room = m.DiskSize
+		}
+		for _, p := range m.Table.Partitions {
+			if p.Number == s.Partition {
+				room = p.Length
+			}
+		}
+		if s.Off < 0 || s.Len <= 0 || s.Off%512 != 0 || s.Len%512 != 0 || s.Off > room || s.Len > room-s.Off {
+			return manifestErr("boot.volume: segment %d+%d of partition %d, which has %d bytes", s.Off, s.Len, s.Partition, room)
 		}
 	}
 	return nil

@@ -24,7 +24,8 @@ import (
 type createOptions struct {
 	layout, created              string
 	pieceLength, frameLength     int64
-	workers, root                int
+	workers                      int
+	root                         string
 	force, allBlocks, overwrite  bool
 	kernel, initrd, cmdline, src string
 	dst                          imagePath
@@ -43,7 +44,7 @@ func parseCreate(args []string, stdout io.Writer) (*createOptions, error) {
 	f.StringVar(&o.kernel, "kernel", "", "`PATH` of the kernel in the root file system; default the newest /boot/vmlinuz-*")
 	f.StringVar(&o.initrd, "initrd", "", "`PATH` of its initrd; default the one beside the kernel")
 	f.StringVar(&o.cmdline, "cmdline", "", "kernel `COMMAND-LINE`; default found on the root file system")
-	f.IntVar(&o.root, "root", -1, "`NUMBER` of the root partition; default by type, then by file system")
+	f.StringVar(&o.root, "root", "", "`NUMBER` of the root partition, or GROUP/VOLUME of LVM; default by type, then by name and file system")
 	f.StringVar(&o.created, "created", "", "creation `TIME` (RFC 3339) to write down; default $SOURCE_DATE_EPOCH, else now")
 	pos, err := parseImageFlags(f, args, stdout, "image create [OPTIONS] SRC DIR/NAME", 2)
 	if err != nil {
@@ -97,8 +98,11 @@ func imageCreate(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	if m.Table.Kind == imagefmt.TableNone {
 		m.MinDiskSize = m.DiskSize // a file system ends where it says, used or not
 	}
-	if m.Boot.Root, err = rootPartition(m.Table, o.root); err != nil {
+	if err := chooseRoot(m, src.LogicalVolumes(), o.root); err != nil {
 		return err
+	}
+	if v := m.Boot.Volume; v != nil && len(v.Segments) > 1 {
+		fmt.Fprintf(stderr, "note: the root, logical volume %s, lies in %d pieces: nodes reboot into it instead of kexec, and cannot change it\n", v.Name, len(v.Segments))
 	}
 	res, err := o.dst.write(ctx, m, src, o, stderr)
 	if err != nil {

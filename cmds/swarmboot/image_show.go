@@ -63,6 +63,9 @@ func showManifest(out io.Writer, m *imagefmt.Manifest) error {
 }
 
 func rootText(m *imagefmt.Manifest) string {
+	if v := m.Boot.Volume; v != nil {
+		return "logical volume " + v.Name
+	}
 	if m.Boot.Root == 0 {
 		return "the whole disk"
 	}

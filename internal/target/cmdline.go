@@ -55,6 +55,9 @@ func hasParam(words []string, prefix string) bool {
 // rootSpec names the root for root=: by PARTUUID, which the kernel resolves without an initrd, or by
 // UUID where there are no partitions.
 func rootSpec(m *imagefmt.Manifest, fsUUID string) (string, error) {
+	if v := m.Boot.Volume; v != nil {
+		return VolumePath(v.Name), nil
+	}
 	if m.Boot.Root == 0 {
 		if fsUUID == "" {
 			return "", fmt.Errorf("the file system on the whole disk has no UUID to name as root; give root= in the image's command line or swarmboot.append")

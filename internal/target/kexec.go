@@ -52,8 +52,9 @@ func Load(ctx context.Context, m *imagefmt.Manifest, device func(n int) string, 
 
 // mounter mounts file systems below dir and undoes it.
 type mounter struct {
-	dir   string
-	trees []Tree
+	dir       string
+	trees     []Tree
+	closeRoot func() error // nil: the root is not there yet
 }
 
 // mountAll mounts the root, and every other partition that could be /boot, and returns the UUID of a root on
@@ -65,14 +66,19 @@ func (m *mounter) mountAll(ctx context.Context, man *imagefmt.Manifest, device f
 			return "", err
 		}
 	}
-	fsType, fsUUID, err := probe(device(root.Number))
+	rootDevice, closeRoot, err := RootDevice(man, device)
 	if err != nil {
 		return "", err
 	}
-	if root.FileSystem == "" || root.FileSystem == "ext2" || root.FileSystem == "ext3" {
+	m.closeRoot = closeRoot
+	fsType, fsUUID, err := probe(rootDevice)
+	if err != nil {
+		return "", err
+	}
+	if man.Boot.Volume != nil || root.FileSystem == "" || root.FileSystem == "ext2" || root.FileSystem == "ext3" {
 		root.FileSystem = fsType // the ext4 driver is the one that is loaded
 	}
-	if err := m.mount(device(root.Number), root); err != nil {
+	if err := m.mount(rootDevice, root); err != nil {
 		return "", err
 	}
 	for _, p := range man.Table.Partitions {
@@ -121,6 +127,9 @@ func (m *mounter) close() error {
 			continue
 		}
 		errs = append(errs, os.Remove(t.Dir))
+	}
+	if m.closeRoot != nil {
+		errs = append(errs, m.closeRoot())
 	}
 	return errors.Join(append(errs, os.Remove(m.dir))...)
 }

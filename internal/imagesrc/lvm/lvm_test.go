@@ -2,6 +2,7 @@ package lvm
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -52,7 +53,7 @@ func TestRead(t *testing.T) {
 	if v := groups[0].Volumes[0]; v.Name != "root" || v.Size != 60<<20 || fmt.Sprint(v.Segments) != fmt.Sprint(want) {
 		t.Errorf("%+v", v)
 	}
-	if _, err := Read(sparse{}, headSize); err != ErrNone {
+	if _, err := Read(sparse{}, headSize); !errors.Is(err, ErrNone) {
 		t.Errorf("an empty device: %v", err)
 	}
 }
