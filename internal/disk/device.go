@@ -53,6 +53,7 @@ type Device struct {
 	size   int64
 	sector int
 	block  bool
+	shared bool           // not held exclusively any more
 	table  imagefmt.Table // the last one written
 }
 

@@ -28,9 +28,7 @@ func (d *Device) RereadTable() error {
 	if !d.block {
 		return nil
 	}
-	err := retry(func() error {
-		return unix.IoctlSetInt(int(d.f.Fd()), unix.BLKRRPART, 0)
-	}, unix.EBUSY)
+	err := d.reread()
 	if errors.Is(err, unix.EBUSY) {
 		return &BusyError{Device: d.path, Reason: useOf(d.path)}
 	}
