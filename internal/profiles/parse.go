@@ -1,196 +1,38 @@
 package profiles
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
-	"io"
-	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
-
 	"swarmboot/internal/params"
+	"swarmboot/internal/strictyaml"
 )
 
-// Error is something wrong in a file.
-type Error struct {
-	File         string
-	Line, Column int    // from 1; 0 when it cannot be said
-	Field        string // such as files[0].mode; "" for errors of syntax
-	Reason       string
-}
-
-func (e *Error) Error() string {
-	s := e.File
-	if e.Line > 0 {
-		s += fmt.Sprintf(":%d:%d", e.Line, e.Column)
-	}
-	if e.Field != "" {
-		s += ": " + e.Field
-	}
-	return s + ": " + e.Reason
-}
-
-// Parse reads one profile from YAML, strictly, and checks it; file is its name for errors. Every error is an *Error, joined.
+// Parse reads one profile from YAML, strictly, and checks it; file is its name for errors. Every error is a *strictyaml.Error, joined.
 func Parse(file string, b []byte) (p *params.Profile, err error) {
-	if len(b) > params.MaxProfile {
-		return nil, &Error{File: file, Reason: fmt.Sprintf("more than %d bytes", params.MaxProfile)}
-	}
-	tree, err := parser.ParseBytes(b, 0)
+	p = &params.Profile{}
+	doc, err := strictyaml.Read(file, b, params.MaxProfile, p)
 	if err != nil {
-		return nil, syntax(file, err)
-	}
-	if err := plain(file, tree); err != nil {
 		return nil, err
 	}
-	p = &params.Profile{}
-	err = yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, syntax(file, err)
-	}
-	asWritten(tree, p)
+	asWritten(doc, p)
 	var errs []error
 	for _, e := range p.Check() {
-		line, column := position(tree, e.Path)
-		errs = append(errs, &Error{File: file, Line: line, Column: column, Field: e.Field(), Reason: e.Reason})
+		errs = append(errs, doc.Error(e.Path, e.Field(), e.Reason))
 	}
 	return p, errors.Join(errs...)
 }
 
 // asWritten undoes what YAML makes of digits without quotes: 0644 is a mode, not the number 420.
-func asWritten(tree *ast.File, p *params.Profile) {
-	if len(tree.Docs) == 0 {
-		return
-	}
-	body := tree.Docs[0].Body
-	if _, v := child(body, "hostname"); p.Hostname != "" {
-		digits(v, &p.Hostname)
-	}
-	_, files := child(body, "files")
-	list, ok := files.(*ast.SequenceNode)
-	if !ok {
-		return
-	}
-	for i, n := range list.Values[:min(len(list.Values), len(p.Files))] {
-		for name, field := range map[string]*string{"mode": &p.Files[i].Mode, "sha256": &p.Files[i].SHA256} {
-			_, v := child(n, name)
-			digits(v, field)
+func asWritten(doc *strictyaml.Document, p *params.Profile) {
+	digits := func(dst *string, path ...any) {
+		if text, ok := doc.Written(path...); ok {
+			*dst = strings.TrimPrefix(text, "0o")
 		}
 	}
-}
-
-func digits(n ast.Node, dst *string) {
-	switch n.(type) {
-	case *ast.IntegerNode, *ast.FloatNode:
-		*dst = strings.TrimPrefix(n.GetToken().Value, "0o")
+	digits(&p.Hostname, "hostname")
+	for i := range p.Files {
+		digits(&p.Files[i].Mode, "files", i, "mode")
+		digits(&p.Files[i].SHA256, "files", i, "sha256")
 	}
-}
-
-func syntax(file string, err error) error {
-	var ye yaml.Error
-	if !errors.As(err, &ye) {
-		return &Error{File: file, Reason: err.Error()}
-	}
-	e := &Error{File: file, Reason: ye.GetMessage()}
-	if t := ye.GetToken(); t != nil && t.Position != nil {
-		e.Line, e.Column = t.Position.Line, t.Position.Column
-	}
-	return e
-}
-
-// plain refuses what a profile has no use for and a mistake or a bomb could hide in.
-func plain(file string, tree *ast.File) error {
-	docs := 0
-	for _, d := range tree.Docs {
-		if d.Body == nil {
-			continue
-		}
-		if docs++; docs > 1 {
-			return &Error{File: file, Line: d.Body.GetToken().Position.Line, Column: 1, Reason: "a second document: a profile is one"}
-		}
-		v := &finder{}
-		ast.Walk(v, d.Body)
-		if v.found != nil {
-			pos := v.found.GetToken().Position
-			return &Error{File: file, Line: pos.Line, Column: pos.Column, Reason: "anchors, aliases and tags are not taken"}
-		}
-	}
-	return nil
-}
-
-type finder struct{ found ast.Node }
-
-func (f *finder) Visit(n ast.Node) ast.Visitor {
-	switch n.(type) {
-	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
-		if f.found == nil {
-			f.found = n
-		}
-		return nil
-	}
-	return f
-}
-
-// position finds where a field stands, or what is nearest above it.
-func position(tree *ast.File, at []any) (line, column int) {
-	if len(tree.Docs) == 0 {
-		return 0, 0
-	}
-	node := tree.Docs[0].Body
-	pos := func(n ast.Node) {
-		if n != nil && n.GetToken() != nil && n.GetToken().Position != nil {
-			line, column = n.GetToken().Position.Line, n.GetToken().Position.Column
-		}
-	}
-	for _, step := range at {
-		var next ast.Node
-		switch step := step.(type) {
-		case string:
-			key, value := child(node, step)
-			if key == nil {
-				return line, column
-			}
-			pos(key)
-			next = value
-		case int:
-			list, ok := node.(*ast.SequenceNode)
-			if !ok || step >= len(list.Values) {
-				return line, column
-			}
-			next = list.Values[step]
-			pos(first(next))
-		}
-		node = next
-	}
-	return line, column
-}
-
-// first is the node whose token begins n: of a mapping its first key, not the colon.
-func first(n ast.Node) ast.Node {
-	if m := values(n); len(m) > 0 {
-		return m[0].Key
-	}
-	return n
-}
-
-func values(n ast.Node) []*ast.MappingValueNode {
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		return n.Values
-	case *ast.MappingValueNode:
-		return []*ast.MappingValueNode{n}
-	}
-	return nil
-}
-
-func child(n ast.Node, name string) (key, value ast.Node) {
-	m := values(n)
-	i := slices.IndexFunc(m, func(v *ast.MappingValueNode) bool { return v.Key.GetToken() != nil && v.Key.GetToken().Value == name })
-	if i < 0 {
-		return nil, nil
-	}
-	return m[i].Key, m[i].Value
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"swarmboot/internal/params"
+	"swarmboot/internal/strictyaml"
 )
 
 const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3Xv9Qn5Y7sQJ6V0m1pXo8v8c0mY0b5E1hQm5bq7Q1A admin@example"
@@ -109,7 +110,7 @@ func TestParseErrors(t *testing.T) {
 		{strings.Repeat("# x\n", params.MaxProfile/4+1), "more than"},
 	} {
 		_, err := Parse("x.yaml", []byte(tt.text))
-		var pe *Error
+		var pe *strictyaml.Error
 		if err == nil || !strings.Contains(err.Error(), tt.want) || !errors.As(err, &pe) {
 			t.Errorf("%.200q: got %v, want %s", tt.text, err, tt.want)
 		}
