@@ -28,6 +28,8 @@ type DiskPlan struct {
 	// Of kind none it is a disk that one Content or array has as a whole.
 	Table imagefmt.Table `json:"table"`
 	Kept  []int          `json:"kept,omitempty"` // numbers of partitions that stay byte for byte, entry and content
+	// Lost are the partitions, file systems and arrays that are on the disk now and will not be: for people.
+	Lost []string `json:"lost,omitempty"`
 	// Stop lists arrays that are assembled from this disk and idle, by kernel name: they may be stopped.
 	Stop []string `json:"stop,omitempty"`
 }
@@ -41,12 +43,8 @@ type ArrayPlan struct {
 	Bitmap   bool   `json:"bitmap"`   // internal write-intent bitmap
 	Members  []Ref  `json:"members"`  // in the order of their roles
 	Spares   []Ref  `json:"spares,omitempty"`
-	// DataOffset is where the data begins on every member and DataSize how much of it is used, both in bytes; what is outside is
-	// for superblock, bitmap and reshaping.
-	DataOffset int64 `json:"dataOffset"`
-	DataSize   int64 `json:"dataSize"`
-	Size       int64 `json:"size"`     // bytes of the array
-	Recreate   bool  `json:"recreate"` // arrays that the members belonged to may be stopped and overwritten
+	Size     int64  `json:"size"`     // bytes of the array, as package md lays it out
+	Recreate bool   `json:"recreate"` // arrays that the members belonged to may be stopped and overwritten
 }
 
 // Ref is a place: a disk or an array, or a partition of a disk.

@@ -1,0 +1,221 @@
+package layout
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"swarmboot/imagefmt"
+	"swarmboot/internal/disk"
+)
+
+// site is where a Fill goes.
+type site struct {
+	on       Ref
+	size     int64  // bytes
+	sector   int    // logical, in bytes
+	kind     string // partition type GUID
+	number   int    // of the disk in its set, from 1
+	several  bool   // other disks get the same
+	identity string // what GUIDs are made from
+	name     string // for people
+}
+
+// source is a part of the image.
+type source struct {
+	Source imagefmt.Extent
+	number int
+	part   *imagefmt.Partition // nil for the whole, and where the image is not known
+}
+
+// source finds what Fill.Image means.
+func (b *builder) source(text string) (source, error) {
+	m := b.im.Manifest
+	n, err := strconv.Atoi(text)
+	switch {
+	case text == "":
+		return source{}, nil
+	case m == nil:
+		return source{number: n}, nil
+	case text == "whole" && m.Table.Kind == imagefmt.TableNone:
+		return source{Source: imagefmt.Extent{Len: m.DiskSize}}, nil
+	case text == "whole":
+		return source{}, &RefusedError{Reason: "image: whole means a bare file system; this image has a partition table"}
+	case m.Table.Kind == imagefmt.TableNone:
+		return source{}, &RefusedError{Reason: fmt.Sprintf("image: %q: this image has no partition table, it is a bare file system: image: whole", text)}
+	}
+	var found []*imagefmt.Partition
+	for i := range m.Table.Partitions {
+		p := &m.Table.Partitions[i]
+		if err == nil && p.Number == n || err != nil && (p.Label == text || p.FSLabel == text) {
+			found = append(found, p)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return source{}, &RefusedError{Reason: fmt.Sprintf("image: %q: the image has no such partition", text)}
+	case len(found) > 1:
+		return source{}, &RefusedError{Reason: fmt.Sprintf("image: %q: %d partitions of the image have this label", text, len(found))}
+	case extended(m.Table.Kind, found[0].Type):
+		return source{}, &RefusedError{Reason: fmt.Sprintf("image: %q is an extended partition, which holds others", text)}
+	}
+	p := found[0]
+	return source{imagefmt.Extent{Off: p.Start, Len: p.Length}, p.Number, p}, nil
+}
+
+// fill plans what goes to a place.
+func (b *builder) fill(f Fill, at site) error {
+	if f.Image != "" {
+		return b.fillImage(f, at)
+	}
+	if f.FS == "" {
+		if at.kind == types["raid"] || f.empty() {
+			return nil
+		}
+		b.mount(f, at.on, at.number, "")
+		return nil
+	}
+	c := Content{On: at.on, FS: f.FS, Label: numberIn(f.FSLabel, at.number), UUID: strings.ToLower(f.FSUUID)}
+	if f.FSUUID == "" {
+		c.UUID = derived("file system", at.identity, f.FS)
+	}
+	if f.FS == "vfat" {
+		c.UUID = strings.ToUpper(f.FSUUID)
+		if f.FSUUID == "" {
+			id := strings.ToUpper(derived("file system", at.identity, f.FS))
+			c.UUID = id[:4] + "-" + id[4:8]
+		}
+	}
+	b.plan.Contents = append(b.plan.Contents, c)
+	b.mount(f, at.on, at.number, f.FS)
+	return nil
+}
+
+// fillImage plans a part of the image. Several disks get a copy only of what firmware reads: two file systems with one UUID
+// are a trap.
+func (b *builder) fillImage(f Fill, at site) error {
+	src, err := b.source(f.Image)
+	if err != nil {
+		return err
+	}
+	if at.several && !slices.Contains([]string{types["esp"], types["bios"], types["prep"]}, at.kind) {
+		return &RefusedError{Reason: fmt.Sprintf("%s: several disks would hold image: %s, with one UUID: make an array of them", at.name, f.Image)}
+	}
+	if src.Source.Len > at.size {
+		return fmt.Errorf("%s: image: %s does not fit: %w", at.name, f.Image, &disk.TooSmallError{Device: at.name, Size: at.size, Need: src.Source.Len})
+	}
+	fsType := "auto"
+	if src.part != nil {
+		if err := convertible(b.im.Manifest, *src.part, at.sector); err != nil {
+			return &RefusedError{Reason: fmt.Sprintf("%s: %v", at.name, err)}
+		}
+		fsType = src.part.FileSystem
+	}
+	b.used[src.number] = true
+	b.whole = b.whole || f.Image == "whole"
+	b.plan.Contents = append(b.plan.Contents, Content{On: at.on, Source: src.Source, Image: src.number, Grow: f.Grow})
+	b.mount(f, at.on, at.number, fsType)
+	return nil
+}
+
+// mount adds the hint for the deployed fstab, if one is asked for; swap always has one.
+func (b *builder) mount(f Fill, on Ref, n int, fsType string) {
+	if fsType == "" {
+		fsType = "auto"
+	}
+	switch {
+	case f.FS == "swap":
+		b.plan.Mounts = append(b.plan.Mounts, Mount{On: on, Path: "none", FSType: "swap", Options: f.Options})
+	case f.Mount != "":
+		b.plan.Mounts = append(b.plan.Mounts, Mount{On: on, Path: numberIn(f.Mount, n), FSType: fsType, Options: f.Options})
+	}
+}
+
+// raids plans the arrays.
+func (b *builder) raids() error {
+	for i := range b.k.Raid {
+		if err := b.raid(&b.k.Raid[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) raid(r *Raid) error {
+	set, part := b.k.find(r.Of)
+	c := b.sets[slices.IndexFunc(b.sets, func(c chosen) bool { return c.set == set })]
+	a := ArrayPlan{Name: r.Name, Level: r.Level, Metadata: r.Metadata, Recreate: r.Recreate || set.Recreate}
+	if a.Metadata == "" {
+		a.Metadata = "1.2"
+	}
+	if r.Level != 1 {
+		if a.Chunk = defaultChunk; r.Chunk != "" {
+			a.Chunk, _ = parseSize(r.Chunk) // Check has read it
+		}
+	}
+	refs, sizes, sector := b.members(c, part)
+	members := len(refs) - r.Spares
+	if least := levels[r.Level].members; members < least {
+		return &RefusedError{Reason: fmt.Sprintf("array %q: %d disks, %d of them spares: level %d needs %d", r.Name, len(refs), r.Spares, r.Level, least)}
+	}
+	if len(refs) > maxMembers {
+		return &RefusedError{Reason: fmt.Sprintf("array %q: %d disks: %d is the most", r.Name, len(refs), maxMembers)}
+	}
+	a.Members, a.Spares = refs[:members:members], refs[members:]
+	a.Size, _ = arrayRoom(&a, sizes, members)
+	if a.Size == 0 {
+		return &RefusedError{Reason: fmt.Sprintf("array %q: members of %s are too small", r.Name, disk.FormatSize(slices.Min(sizes)))}
+	}
+	a.Bitmap = r.Level != 0 && slices.Min(sizes) >= bitmapFrom
+	if r.Bitmap != nil {
+		a.Bitmap = *r.Bitmap
+	}
+	on := Ref{Disk: -1, Array: len(b.plan.Arrays)}
+	b.plan.Arrays = append(b.plan.Arrays, a)
+	return b.fill(r.Fill, site{on: on, size: a.Size, sector: sector, number: 1, identity: "array/" + r.Name + "/" + identity(c.disks[0].Disk), name: fmt.Sprintf("array %q", r.Name)})
+}
+
+// members returns the disks of a set, or one partition of each, with their sizes and the largest of their logical sectors.
+func (b *builder) members(c chosen, part *Partition) (refs []Ref, sizes []int64, sector int) {
+	for n, d := range c.disks {
+		ref, size := Ref{Disk: b.first[c.set.Name] + n, Array: -1}, d.Size
+		if part != nil {
+			i := slices.IndexFunc(c.set.Partitions, func(p Partition) bool { return p.Name == part.Name })
+			p := b.parts[ref.Disk][i]
+			ref.Partition, size = p.Number, p.Length
+		}
+		refs, sizes, sector = append(refs, ref), append(sizes, size), max(sector, d.LogicalSector)
+	}
+	return refs, sizes, sector
+}
+
+// complete looks at what of the image has no place: the root file system must have one.
+func (b *builder) complete() error {
+	m := b.im.Manifest
+	if m == nil || b.whole {
+		return nil
+	}
+	if m.Table.Kind == imagefmt.TableNone || m.Boot.Root != 0 && !b.used[m.Boot.Root] {
+		what := fmt.Sprintf("partition %d of the image, its root file system", m.Boot.Root)
+		if m.Table.Kind == imagefmt.TableNone {
+			what = "the image"
+		}
+		return &RefusedError{Reason: fmt.Sprintf("nothing holds %s", what)}
+	}
+	for _, p := range m.Table.Partitions {
+		if !b.used[p.Number] && !extended(m.Table.Kind, p.Type) {
+			note := fmt.Sprintf("partition %d of the image", p.Number)
+			for _, s := range []string{p.Label, p.FileSystem} {
+				if s != "" {
+					note += ", " + s
+				}
+			}
+			b.plan.Notes = append(b.plan.Notes, note+": has no place")
+		}
+	}
+	if m.Table.Kind == imagefmt.TableMBR && m.Table.BootCode != nil {
+		b.plan.Notes = append(b.plan.Notes, "the image's MBR boot code is not used: these disks have a GPT, and start by UEFI only")
+	}
+	return nil
+}

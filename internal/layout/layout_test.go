@@ -1,0 +1,7 @@
+package layout
+
+import (
+	"flag"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")

@@ -1,0 +1,122 @@
+// Package layouts reads the layouts of disks from a server's directory: NAME.yaml is the layout NAME.
+package layouts
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"swarmboot/internal/layout"
+	"swarmboot/internal/strictyaml"
+)
+
+const suffix = ".yaml"
+
+var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+
+// ValidName says whether a layout can have this name.
+func ValidName(s string) bool { return name.MatchString(s) }
+
+// Parse reads one layout from YAML, strictly, and checks it; file is its name for errors. Every error is a *strictyaml.Error, joined.
+func Parse(file string, b []byte) (*layout.Layout, error) {
+	l := &layout.Layout{}
+	doc, err := strictyaml.Read(file, b, layout.MaxLayout, l)
+	if err != nil {
+		return nil, err
+	}
+	asWritten(doc, l)
+	var errs []error
+	for _, e := range l.Check() {
+		errs = append(errs, doc.Error(e.Path, e.Field(), e.Reason))
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return l, nil
+}
+
+// asWritten undoes what YAML makes of numbers where words are meant: metadata: 1.0 is a version, not the number 1.
+func asWritten(doc *strictyaml.Document, l *layout.Layout) {
+	for i := range l.Candidates {
+		k := &l.Candidates[i]
+		at := func(dst *string, path ...any) {
+			if text, ok := doc.Written(append([]any{"candidates", i}, path...)...); ok {
+				*dst = text
+			}
+		}
+		at(&k.Name, "name")
+		for j := range k.Disks {
+			s := &k.Disks[j]
+			at(&s.Name, "disks", j, "name")
+			at(&s.Count, "disks", j, "count")
+			for n := range s.Partitions {
+				p := &s.Partitions[n]
+				at(&p.Name, "disks", j, "partitions", n, "name")
+				at(&p.Label, "disks", j, "partitions", n, "label")
+				at(&p.FSLabel, "disks", j, "partitions", n, "fsLabel")
+				at(&p.Size, "disks", j, "partitions", n, "size")
+			}
+		}
+		for j := range k.Raid {
+			at(&k.Raid[j].Name, "raid", j, "name")
+			at(&k.Raid[j].Metadata, "raid", j, "metadata")
+		}
+	}
+}
+
+// ReadFile reads and checks one file.
+func ReadFile(file string) (*layout.Layout, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, layout.MaxLayout+1))
+	if err != nil {
+		return nil, err
+	}
+	return Parse(filepath.Base(file), b)
+}
+
+// JSON returns the layout with this name as the node gets it. One that does not exist is an error that wraps fs.ErrNotExist.
+func JSON(dir, layoutName string) ([]byte, error) {
+	if !ValidName(layoutName) {
+		return nil, fmt.Errorf("layout %.100q: %w", layoutName, os.ErrNotExist)
+	}
+	l, err := ReadFile(filepath.Join(dir, layoutName+suffix))
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(l)
+}
+
+// CheckDir checks every layout of a directory. It returns how many there are and all errors, joined; a file whose name no layout
+// can have is one.
+func CheckDir(dir string) (files int, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	var errs []error
+	for _, e := range entries {
+		base, ok := strings.CutSuffix(e.Name(), suffix)
+		if strings.HasSuffix(e.Name(), ".yml") {
+			errs = append(errs, fmt.Errorf("%s: is not read: name it %s%s", e.Name(), strings.TrimSuffix(e.Name(), ".yml"), suffix))
+		}
+		if !ok || strings.HasPrefix(base, ".") {
+			continue
+		}
+		if files++; !ValidName(base) {
+			errs = append(errs, fmt.Errorf("%s: is not read: no layout can have this name", e.Name()))
+			continue
+		}
+		_, err := ReadFile(filepath.Join(dir, e.Name()))
+		errs = append(errs, err)
+	}
+	return files, errors.Join(errs...)
+}
