@@ -9,21 +9,25 @@ type Phase string
 
 // The phases in the order in which a node goes through them. Failed may follow any of them.
 const (
-	PhaseBoot      Phase = "boot"      // drivers, network
-	PhaseManifest  Phase = "manifest"  // manifest and metainfo from the server
-	PhaseSelect    Phase = "select"    // which disk
-	PhaseWipe      Phase = "wipe"      // old signatures
-	PhasePartition Phase = "partition" // the new table
-	PhaseFetch     Phase = "fetch"     // pieces through the swarm, straight to the disk
-	PhaseSync      Phase = "sync"      // fsync
-	PhaseVerify    Phase = "verify"    // raw hashes read back
-	PhaseReread    Phase = "reread"    // the kernel reads the new table
-	PhaseSeed      Phase = "seed"      // finished, others still depend on this node
-	PhaseGrow      Phase = "grow"      // the last file system grown into the rest of a larger disk
-	PhaseIdentity  Phase = "identity"  // the deployed system gets its name, keys, network and files
-	PhaseLoad      Phase = "load"      // kernel and initrd of the deployed system loaded
-	PhaseDone      Phase = "done"
-	PhaseFailed    Phase = "failed"
+	PhaseBoot        Phase = "boot"         // drivers, network
+	PhaseManifest    Phase = "manifest"     // manifest and metainfo from the server
+	PhaseBeforeDisks Phase = "before-disks" // hooks of the profile
+	PhaseSelect      Phase = "select"       // which disk
+	PhaseWipe        Phase = "wipe"         // old signatures
+	PhasePartition   Phase = "partition"    // the new table
+	PhaseFetch       Phase = "fetch"        // pieces through the swarm, straight to the disk
+	PhaseSync        Phase = "sync"         // fsync
+	PhaseVerify      Phase = "verify"       // raw hashes read back
+	PhaseReread      Phase = "reread"       // the kernel reads the new table
+	PhaseSeed        Phase = "seed"         // finished, others still depend on this node
+	PhaseGrow        Phase = "grow"         // the last file system grown into the rest of a larger disk
+	PhaseAfterWrite  Phase = "after-write"  // hooks of the profile
+	PhaseIdentity    Phase = "identity"     // the deployed system gets its name, keys, network and files
+	PhaseUUIDs       Phase = "uuids"        // new UUIDs for disk, partitions and file systems
+	PhaseBeforeKexec Phase = "before-kexec" // hooks of the profile
+	PhaseLoad        Phase = "load"         // kernel and initrd of the deployed system loaded
+	PhaseDone        Phase = "done"
+	PhaseFailed      Phase = "failed"
 )
 
 // Ended says whether no message follows one with this phase.
@@ -32,7 +36,7 @@ func (p Phase) Ended() bool { return p == PhaseDone || p == PhaseFailed }
 // Complete says whether a node in this phase holds every piece of its image.
 func (p Phase) Complete() bool {
 	switch p {
-	case PhaseSync, PhaseVerify, PhaseReread, PhaseSeed, PhaseGrow, PhaseIdentity, PhaseLoad, PhaseDone:
+	case PhaseSync, PhaseVerify, PhaseReread, PhaseSeed, PhaseGrow, PhaseAfterWrite, PhaseIdentity, PhaseUUIDs, PhaseBeforeKexec, PhaseLoad, PhaseDone:
 		return true
 	}
 	return false
@@ -42,6 +46,15 @@ func (p Phase) Complete() bool {
 type Step struct {
 	Name    Phase   `json:"name"`
 	Seconds float64 `json:"seconds"`
+}
+
+// Hook is what a hook of the profile did.
+type Hook struct {
+	Name    string  `json:"name"`
+	Point   Phase   `json:"point"`
+	Seconds float64 `json:"seconds"`
+	Output  string  `json:"output,omitempty"` // the end of it, lines joined by newlines
+	Error   string  `json:"error,omitempty"`
 }
 
 // Progress is one report of a node. Numbers are totals since the start of the run unless said otherwise.
@@ -73,6 +86,9 @@ type Progress struct {
 
 	// Warnings are what went wrong without making the deployment a failure, in order: the image is whole on the disk.
 	Warnings []string `json:"warnings,omitempty"`
+
+	// Hooks are those that have run, in order.
+	Hooks []Hook `json:"hooks,omitempty"`
 }
 
 // Reply is the server's answer to a Progress.

@@ -27,6 +27,10 @@ type Profile struct {
 	Network   Network   `json:"network,omitzero"`
 	CloudInit CloudInit `json:"cloudInit,omitzero"`
 	Fstab     []Mount   `json:"fstab,omitempty"`
+
+	// NewUUIDs gives the disk, its partitions and their file systems UUIDs of this node's own; nil is false.
+	NewUUIDs *bool  `json:"newUUIDs,omitempty"`
+	Hooks    []Hook `json:"hooks,omitempty"`
 }
 
 // MachineID is what becomes of /etc/machine-id.
@@ -156,6 +160,14 @@ func (p *Profile) HasIdentity() bool {
 		len(p.Network.Interfaces) > 0 || p.CloudInit != (CloudInit{}) || len(p.Fstab) > 0
 }
 
+// HasNewUUIDs says whether the node gets UUIDs of its own.
+func (p *Profile) HasNewUUIDs() bool { return p.NewUUIDs != nil && *p.NewUUIDs }
+
+// HooksAt returns the hooks of a point, in their order.
+func (p *Profile) HooksAt(at HookPoint) []Hook {
+	return slices.DeleteFunc(slices.Clone(p.Hooks), func(h Hook) bool { return h.At != at })
+}
+
 func (s SSH) changes() bool {
 	return s.HostKeys == HostKeysRemove || s.HostKeys == HostKeysGenerate || len(s.AuthorizedKeys) > 0
 }
@@ -186,7 +198,7 @@ func (p *Profile) parameter(c *Config, name string) error {
 }
 
 // Merge returns p with what over says instead: parameters by name, authorized keys by user, files and mounts by path,
-// the cloud-init seed by part; the network as a whole.
+// the cloud-init seed by part, hooks by name; the network as a whole.
 func (p *Profile) Merge(over *Profile) *Profile {
 	m := *p
 	m.Parameters = mergeMaps(p.Parameters, over.Parameters)
@@ -202,6 +214,10 @@ func (p *Profile) Merge(over *Profile) *Profile {
 	replace(&m.CloudInit.MetaData, over.CloudInit.MetaData)
 	replace(&m.CloudInit.NetworkConfig, over.CloudInit.NetworkConfig)
 	m.Fstab = mergeLists(p.Fstab, over.Fstab, Mount.key)
+	m.Hooks = mergeLists(p.Hooks, over.Hooks, func(h Hook) string { return h.Name })
+	if over.NewUUIDs != nil {
+		m.NewUUIDs = over.NewUUIDs
+	}
 	return &m
 }
 

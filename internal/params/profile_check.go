@@ -75,6 +75,7 @@ func (p *Profile) Check() []*FieldError {
 	checkFiles(c.in("files"), p.Files)
 	p.Network.check(c.in("network"))
 	checkFstab(c.in("fstab"), p.Fstab)
+	checkHooks(c.in("hooks"), p.Hooks)
 	return errs
 }
 

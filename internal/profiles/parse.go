@@ -35,4 +35,7 @@ func asWritten(doc *strictyaml.Document, p *params.Profile) {
 		digits(&p.Files[i].Mode, "files", i, "mode")
 		digits(&p.Files[i].SHA256, "files", i, "sha256")
 	}
+	for i := range p.Hooks {
+		digits(&p.Hooks[i].SHA256, "hooks", i, "sha256")
+	}
 }

@@ -26,6 +26,7 @@ const (
 	maxDeployed = 2 * maxNodes
 	maxSteps    = 32
 	maxWarnings = 16
+	maxHooks    = 16
 	maxTextLen  = 4096
 	pastRuns    = 4
 	maxStateLen = 64 << 20 // of the file with maxDeployed entries of the longest names
@@ -149,7 +150,7 @@ func (t *Nodes) update(p event.Progress, addr string) error {
 		n.past = append(n.past, n.Run)
 		n.past = n.past[max(0, len(n.past)-pastRuns):]
 		t.o.Logger.Info("node joined again", "node", p.Node, "address", addr)
-		n.Phase = ""
+		n.Phase, n.Hooks = "", nil
 	case n.Phase.Ended() && !p.Phase.Ended(), p.Seconds < n.Seconds:
 		n.seen = now
 		return nil
@@ -164,6 +165,9 @@ func (t *Nodes) update(p event.Progress, addr string) error {
 			t.changes++
 		}
 		t.log(p)
+	}
+	for _, h := range p.Hooks[min(len(n.Hooks), len(p.Hooks)):] {
+		t.o.Logger.Info("node hook", "node", p.Node, "hook", h.Name, "point", h.Point, "seconds", h.Seconds, "error", h.Error, "output", h.Output)
 	}
 	n.Progress, n.addr, n.seen = p, addr, now
 	return nil
@@ -312,8 +316,9 @@ func ParseMAC(s string) (string, error) {
 	return strings.Join(parts, ":"), nil
 }
 
-var phases = []event.Phase{event.PhaseBoot, event.PhaseManifest, event.PhaseSelect, event.PhaseWipe, event.PhasePartition,
-	event.PhaseFetch, event.PhaseSync, event.PhaseVerify, event.PhaseReread, event.PhaseSeed, event.PhaseGrow, event.PhaseIdentity,
+var phases = []event.Phase{event.PhaseBoot, event.PhaseManifest, event.PhaseBeforeDisks, event.PhaseSelect, event.PhaseWipe, event.PhasePartition,
+	event.PhaseFetch, event.PhaseSync, event.PhaseVerify, event.PhaseReread, event.PhaseSeed, event.PhaseGrow,
+	event.PhaseAfterWrite, event.PhaseIdentity, event.PhaseUUIDs, event.PhaseBeforeKexec,
 	event.PhaseLoad, event.PhaseDone, event.PhaseFailed}
 
 // check refuses reports that make no sense and cuts texts to a length.
@@ -334,6 +339,8 @@ func check(p *event.Progress) error {
 		return fmt.Errorf("%d steps", len(p.Steps))
 	case len(p.Warnings) > maxWarnings:
 		return fmt.Errorf("%d warnings", len(p.Warnings))
+	case len(p.Hooks) > maxHooks:
+		return fmt.Errorf("%d hooks", len(p.Hooks))
 	case p.PiecesDone < 0, p.PiecesTotal < p.PiecesDone, p.BytesDone < 0, p.BytesTotal < 0, p.Rate < 0,
 		p.FromServer < 0, p.FromNodes < 0, p.Uploaded < 0, p.HashFailures < 0, p.Seconds < 0:
 		return errors.New("numbers that cannot be")
@@ -346,6 +353,12 @@ func check(p *event.Progress) error {
 	texts := []*string{&p.Disk, &p.Message, &p.Error}
 	for i := range p.Warnings {
 		texts = append(texts, &p.Warnings[i])
+	}
+	for i := range p.Hooks {
+		if h := &p.Hooks[i]; !slices.Contains(phases, h.Point) {
+			return fmt.Errorf("hook at unknown point %.100q", string(h.Point))
+		}
+		texts = append(texts, &p.Hooks[i].Name, &p.Hooks[i].Output, &p.Hooks[i].Error)
 	}
 	for _, s := range texts {
 		*s = strings.ToValidUTF8((*s)[:min(len(*s), maxTextLen)], "")
