@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+
+	"github.com/google/uuid"
 
 	"swarmboot/imagefmt"
 )
@@ -91,6 +94,8 @@ func movedArray(primary []tableWrite, off int64, sector int) []tableWrite {
 type liveGPT struct {
 	array, end int64 // where the primary copy's array is; -1 if that copy is damaged
 	first      int64 // where its first partition begins
+	entries    []byte
+	each       int // bytes of an entry
 }
 
 // gap is where the first partition of both tables begins.
@@ -130,7 +135,55 @@ func (d *Device) currentGPT() (liveGPT, error) {
 	if err == nil && b.array < 0 {
 		err = errNoGPT
 	}
-	return liveGPT{array: -1}, err
+	b.array = -1
+	return b, err
+}
+
+// Lists says whether the table on the device, as ReplaceTable would find it, has all these partitions: number, place, and in a GPT
+// the UUID.
+func (d *Device) Lists(kind string, parts []imagefmt.Partition) (bool, error) {
+	if kind != imagefmt.TableGPT {
+		return d.listsMBR(parts)
+	}
+	g, err := d.currentGPT()
+	if err != nil {
+		return false, err
+	}
+	sector := int64(d.sector)
+	for _, p := range parts {
+		id, err := uuid.Parse(p.UUID)
+		at := (p.Number - 1) * g.each
+		if err != nil || at < 0 || at+g.each > len(g.entries) {
+			return false, nil
+		}
+		e := g.entries[at:]
+		start, last := binary.LittleEndian.Uint64(e[32:]), binary.LittleEndian.Uint64(e[40:])
+		if !bytes.Equal(e[16:32], mixedEndian(id)) || start != uint64(p.Start/sector) || last != uint64((p.Start+p.Length)/sector-1) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (d *Device) listsMBR(parts []imagefmt.Partition) (bool, error) {
+	b := make([]byte, 512)
+	if err := d.readAll(b, 0); err != nil {
+		return false, err
+	}
+	for _, p := range parts {
+		if p.Number < 1 || p.Number > 4 {
+			return false, nil
+		}
+		if kind, start, n := mbrPartition(b, p.Number-1); kind == 0 || start*int64(d.sector) != p.Start || n*int64(d.sector) != p.Length {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// mixedEndian is how a GPT stores a GUID (UEFI 2.10, appendix A).
+func mixedEndian(u uuid.UUID) []byte {
+	return []byte{u[3], u[2], u[1], u[0], u[5], u[4], u[7], u[6], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]}
 }
 
 // gptAt reads the copy whose header is at off, with its checksums (UEFI 2.10, 5.3.2). array is -1 if it is no valid one.
@@ -161,7 +214,7 @@ func (d *Device) gptAt(off int64) (liveGPT, error) {
 	if crc32.ChecksumIEEE(entries) != le.Uint32(h[88:]) {
 		return none, nil
 	}
-	g := liveGPT{array: int64(lba) * sector, end: (int64(lba)*sector + int64(len(entries)) + sector - 1) / sector * sector, first: d.size}
+	g := liveGPT{entries: entries, each: int(each), array: int64(lba) * sector, end: (int64(lba)*sector + int64(len(entries)) + sector - 1) / sector * sector, first: d.size}
 	for ; len(entries) > 0; entries = entries[each:] {
 		if start := le.Uint64(entries[32:]); start > 0 && start < uint64(g.first/sector) {
 			g.first = int64(start) * sector

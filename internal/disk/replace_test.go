@@ -165,3 +165,43 @@ func TestReplaceTableRefuses(t *testing.T) {
 		t.Errorf("MBR by MBR: %v", err)
 	}
 }
+
+func TestLists(t *testing.T) {
+	gpt := imagefmt.Table{Kind: imagefmt.TableGPT, GUID: diskGUID, Partitions: gptPartitions(mib, mib)}
+	mbr := imagefmt.Table{Kind: imagefmt.TableMBR, DiskSignature: "12345678", Partitions: []imagefmt.Partition{{Number: 2, Start: mib, Length: mib, Type: "0x83"}}}
+	for _, table := range []imagefmt.Table{gpt, mbr} {
+		d := open(t, sparse(t, 16*mib))
+		if err := WriteTable(d, table); err != nil {
+			t.Fatal(err)
+		}
+		if table.Kind == imagefmt.TableGPT { // the backup is as good
+			if _, err := d.WriteAt([]byte{1}, 512+90); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if ok, err := d.Lists(table.Kind, table.Partitions); !ok || err != nil {
+			t.Errorf("%s: %v, %v", table.Kind, ok, err)
+		}
+		p := table.Partitions[len(table.Partitions)-1]
+		for name, q := range map[string]imagefmt.Partition{
+			"number": {Number: p.Number + 1, Start: p.Start, Length: p.Length, UUID: p.UUID}, "start": {Number: p.Number, Start: p.Start + 512, Length: p.Length, UUID: p.UUID},
+			"length": {Number: p.Number, Start: p.Start, Length: p.Length - 512, UUID: p.UUID}, "far": {Number: 200, Start: p.Start, Length: p.Length, UUID: p.UUID},
+		} {
+			if ok, err := d.Lists(table.Kind, []imagefmt.Partition{q}); ok || err != nil {
+				t.Errorf("%s, another %s: %v, %v", table.Kind, name, ok, err)
+			}
+		}
+	}
+	other := gptPartitions(mib, mib)[:1]
+	d := open(t, sparse(t, 16*mib))
+	if err := WriteTable(d, gpt); err != nil {
+		t.Fatal(err)
+	}
+	other[0].UUID = diskGUID
+	if ok, err := d.Lists(gpt.Kind, other); ok || err != nil {
+		t.Errorf("another UUID: %v, %v", ok, err)
+	}
+	if _, err := open(t, sparse(t, 16*mib)).Lists(gpt.Kind, other); err == nil {
+		t.Error("a blank disk: no error")
+	}
+}
