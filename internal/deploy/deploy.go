@@ -82,6 +82,7 @@ type engine struct {
 
 	profile  *params.Profile
 	contents map[string][]byte // of the files that it gives by URL, by path
+	programs map[string][]byte // of its hooks, by name
 	mac      string            // of the interface that reaches the server; only when the profile asks for it
 
 	w       destination
@@ -149,6 +150,7 @@ func (o *Options) fill() error {
 func (e *engine) steps() []step {
 	return []step{
 		{name: event.PhaseManifest, run: e.manifest},
+		e.hookStep(event.PhaseBeforeDisks, params.HookBeforeDisks),
 		{name: event.PhaseSelect, run: e.selectDisk},
 		{name: event.PhaseWipe, run: func(ctx context.Context) error { return e.w.wipe(ctx) }},
 		{name: event.PhasePartition, run: func(context.Context) error { return e.w.stageTable() }},
@@ -159,7 +161,9 @@ func (e *engine) steps() []step {
 		{name: event.PhaseSeed, run: e.seed, when: func() bool { return e.o.Seed > 0 }},
 		// These change blocks that other nodes may want, and need the disk for themselves: nobody depends on this node now.
 		{name: event.PhaseGrow, run: e.grow, when: func() bool { return e.o.Grow == params.GrowLast }},
+		e.hookStep(event.PhaseAfterWrite, params.HookAfterWrite),
 		{name: event.PhaseIdentity, run: e.identity, when: e.hasIdentity},
+		e.hookStep(event.PhaseBeforeKexec, params.HookBeforeKexec),
 		{name: event.PhaseLoad, run: e.load, when: func() bool { return e.o.Then == string(params.ThenKexec) }},
 	}
 }

@@ -26,7 +26,8 @@ func (e *engine) load(ctx context.Context) error {
 	}
 	entry, err := target.Load(ctx, e.w.booted(), e.w.device, target.CmdlineOptions{Console: e.o.Console, Append: e.o.Append})
 	var lockdown *target.LockdownError
-	if errors.As(err, &lockdown) {
+	var scattered *target.ScatteredError
+	if errors.As(err, &lockdown) || errors.As(err, &scattered) {
 		e.rep.say(err.Error() + "; a reboot from the disk does the same")
 		return nil
 	}

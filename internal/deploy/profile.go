@@ -35,6 +35,9 @@ func (e *engine) takeProfile(ctx context.Context) error {
 	if err == nil && p.HasIdentity() {
 		err = e.prepareIdentity(ctx, p)
 	}
+	if err == nil {
+		err = e.prepareHooks(ctx, p)
+	}
 	if err != nil {
 		return cli.WithCode(profileCode(err), fmt.Errorf("profile of %s: %w", e.o.Node, err))
 	}
@@ -68,6 +71,9 @@ func (e *engine) prepareIdentity(ctx context.Context, p *params.Profile) error {
 	if _, err := partExtent(e.m, e.m.Boot.Root, nil); err != nil {
 		return fmt.Errorf("the root of the boot entry: %w", err)
 	}
+	if err := target.CheckRoot(e.m); err != nil {
+		return err
+	}
 	if slices.ContainsFunc(p.Network.Interfaces, func(n params.Interface) bool { return n.MAC == params.MACBoot }) {
 		if e.mac = e.bootMAC(); e.mac == "" {
 			return fmt.Errorf("network: mac: %s: the server is not reached through an interface with a MAC address", params.MACBoot)
@@ -91,16 +97,9 @@ func (e *engine) getContents(ctx context.Context, p *params.Profile) error {
 		if f.URL == "" {
 			continue
 		}
-		from := f.URL
-		if strings.HasPrefix(from, "/") {
-			from = e.c.base + from
-		}
-		b, err := e.c.get(ctx, from, left)
+		b, err := e.download(ctx, f.URL, f.SHA256, left)
 		if err != nil {
 			return fmt.Errorf("file %s: %w", f.Path, err)
-		}
-		if sum := sha256.Sum256(b); !strings.EqualFold(hex.EncodeToString(sum[:]), f.SHA256) {
-			return cli.WithCode(cli.CodeVerify, fmt.Errorf("file %s: %s has SHA-256 %x", f.Path, from, sum))
 		}
 		left -= int64(len(b))
 		e.contents[f.Path] = b
@@ -108,27 +107,31 @@ func (e *engine) getContents(ctx context.Context, p *params.Profile) error {
 	return nil
 }
 
-// identity makes the deployed system this node's. Until that is whole the disk counts as unfinished: a system with half of
-// its identity is not to boot.
-func (e *engine) identity(ctx context.Context) (err error) {
-	if err := e.release(); err != nil {
-		return err
+// download gets at most limit bytes from a URL, or from a path on the server, and checks their SHA-256.
+func (e *engine) download(ctx context.Context, from, sum string, limit int64) ([]byte, error) {
+	if strings.HasPrefix(from, "/") {
+		from = e.c.base + from
 	}
-	e.w.setWhole(false)
-	device, release, err := e.w.attach(ctx, e.m.Boot.Root)
+	b, err := e.c.get(ctx, from, limit)
 	if err != nil {
-		return fmt.Errorf("root partition: %w", err)
+		return nil, err
 	}
-	defer release() //nolint:errcheck // a loop device that goes away by itself
+	if got := sha256.Sum256(b); !strings.EqualFold(hex.EncodeToString(got[:]), sum) {
+		return nil, cli.WithCode(cli.CodeVerify, fmt.Errorf("%s has SHA-256 %x", from, got))
+	}
+	return b, nil
+}
+
+// identity makes the deployed system this node's.
+func (e *engine) identity(ctx context.Context) (err error) {
 	var done []string
-	err = target.ChangeRoot(ctx, device, func(dir string) (err error) {
+	err = e.inRoot(ctx, func(dir, _ string) (err error) {
 		done, err = identity.Apply(ctx, dir, identity.Options{Profile: e.profile, Node: e.o.Node, MAC: e.mac, Contents: e.contents})
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	e.w.setWhole(true)
 	e.rep.say(strings.Join(done, ", "))
 	return nil
 }

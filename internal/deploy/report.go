@@ -85,7 +85,7 @@ func (r *reporter) tell() {
 	r.p.Time = now.UTC()
 	r.p.Seconds = now.Sub(r.start).Seconds()
 	p := r.p
-	p.Steps = slices.Clone(p.Steps)
+	p.Steps, p.Hooks = slices.Clone(p.Steps), slices.Clone(p.Hooks)
 	r.local(p)
 }
 
@@ -112,7 +112,7 @@ func (r *reporter) snapshot() event.Progress {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.p
-	p.Steps = slices.Clone(p.Steps)
+	p.Steps, p.Hooks = slices.Clone(p.Steps), slices.Clone(p.Hooks)
 	return p
 }
 
