@@ -45,7 +45,7 @@ type config struct {
 
 func parse(args []string, stdout io.Writer) (*config, error) {
 	c := &config{level: slog.LevelWarn}
-	var verify, grow, createSize string
+	var verify, grow, bootEntry, createSize string
 	var verbose bool
 	f := flag.NewFlagSet("deploy", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
@@ -54,6 +54,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	f.StringVar(&c.o.Disk, "disk", "", "`DISK` to overwrite")
 	f.StringVar(&verify, "verify", "", "none, write (every hash is checked on what is written) or readback (and on what the\ndisk returns afterwards); default write")
 	f.StringVar(&grow, "grow", "", "on a disk larger than the image's: last (the last partition grows into the rest, and its file\nsystem with it) or none; default last for a block device, none for a file")
+	f.StringVar(&bootEntry, "boot-entry", "", "boot entry of the deployed system in this machine's UEFI firmware: first, after-network (behind the\nnetwork entry that the machine was booted from) or none; default none")
 	f.StringVar(&c.o.Then, "then", "", "exit, kexec, reboot, poweroff or shell; default exit")
 	f.DurationVar(&c.o.Seed, "linger", deploy.DefaultSeed, "longest `TIME` to go on seeding; it ends when the server says that nobody needs this node")
 	f.StringVar(&c.o.Listen, "listen", "", "`HOST:PORT` for BitTorrent connections; default any free port")
@@ -78,7 +79,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	if verbose {
 		c.level = slog.LevelDebug
 	}
-	c.o.Verify, c.o.Grow = params.Verify(verify), params.Grow(grow)
+	c.o.Verify, c.o.Grow, c.o.BootEntry = params.Verify(verify), params.Grow(grow), params.BootEntry(bootEntry)
 	set := given(f)
 	c.o.Given = profileMust(set)
 	if c.cmdline {
@@ -111,9 +112,9 @@ func given(f *flag.FlagSet) map[string]bool {
 }
 
 // profileMust returns the parameters that a profile on the server must not change: what an option says, and, for a person
-// at a shell, which disk it is and whether the machine goes away.
+// at a shell, which disk it is, whether the machine's firmware is changed, and whether the machine goes away.
 func profileMust(set map[string]bool) map[string]bool {
-	given := map[string]bool{"seed": set["linger"]}
+	given := map[string]bool{"seed": set["linger"], "bootentry": set["boot-entry"] || !set["cmdline"]}
 	for _, name := range []string{"disk", "grow", "then", "verify"} {
 		given[name] = set[name] || !set["cmdline"] && (name == "disk" || name == "then")
 	}
@@ -150,6 +151,9 @@ func (c *config) merge(p *params.Config, set map[string]bool) {
 	}
 	if !set["grow"] {
 		c.o.Grow = p.Grow
+	}
+	if !set["boot-entry"] {
+		c.o.BootEntry = p.BootEntry
 	}
 	if !set["linger"] {
 		c.o.Seed = p.Seed

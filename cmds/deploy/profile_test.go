@@ -206,7 +206,7 @@ func TestProfileMust(t *testing.T) {
 	for _, tt := range []struct {
 		set  []string
 		want string
-	}{{nil, "disk then"}, {[]string{"cmdline"}, ""}, {[]string{"cmdline", "then", "linger"}, "then seed"}, {[]string{"disk", "verify"}, "disk then verify"}} {
+	}{{nil, "bootentry disk then"}, {[]string{"cmdline"}, ""}, {[]string{"cmdline", "then", "linger"}, "then seed"}, {[]string{"disk", "verify"}, "bootentry disk then verify"}} {
 		set := map[string]bool{}
 		for _, name := range tt.set {
 			set[name] = true

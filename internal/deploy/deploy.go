@@ -18,6 +18,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/disk"
+	"swarmboot/internal/efiboot"
 	"swarmboot/internal/event"
 	"swarmboot/internal/params"
 	"swarmboot/internal/swarm"
@@ -44,12 +45,15 @@ type Options struct {
 	Image  string // name of the image
 	Disk   string // disk.ParseSelector, or the path of a regular file
 
-	Verify  params.Verify // "" is write
-	Grow    params.Grow   // "" is last for a block device, none for a file
-	Then    string        // "kexec" loads the deployed system's kernel; anything else is left to the caller
-	OnError string        // left to the caller
-	Append  string        // appended to that kernel's command line
-	Console []string      // console= values that kernel is given
+	Verify    params.Verify    // "" is write
+	Grow      params.Grow      // "" is last for a block device, none for a file
+	Then      string           // "kexec" loads the deployed system's kernel; anything else is left to the caller
+	OnError   string           // left to the caller
+	BootEntry params.BootEntry // "" is none
+	Firmware  string           // where the kernel shows UEFI firmware; "" is /sys/firmware/efi
+
+	Append  string   // appended to that kernel's command line
+	Console []string // console= values that kernel is given
 
 	Seed     time.Duration // longest time to go on seeding; 0 not at all
 	Patience time.Duration // how long to try to get the manifest; 0 is DefaultPatience
@@ -90,6 +94,7 @@ type engine struct {
 	index   *imagefmt.Index
 	resume  bool // the disk may hold pieces of an earlier, unfinished run
 	loaded  bool
+	gone    []efiboot.ID // partitions that were on the disks
 }
 
 // step is one named piece of work.
@@ -132,6 +137,9 @@ func (o *Options) fill() error {
 	if err := fillGrow(&o.Grow, o.Disk); err != nil {
 		return err
 	}
+	if err := fillBootEntry(&o.BootEntry); err != nil {
+		return cli.WithCode(cli.CodeUsage, err)
+	}
 	if o.Patience == 0 {
 		o.Patience = DefaultPatience
 	}
@@ -152,7 +160,7 @@ func (e *engine) steps() []step {
 		{name: event.PhaseManifest, run: e.manifest},
 		e.hookStep(event.PhaseBeforeDisks, params.HookBeforeDisks),
 		{name: event.PhaseSelect, run: e.selectDisk},
-		{name: event.PhaseWipe, run: func(ctx context.Context) error { return e.w.wipe(ctx) }},
+		{name: event.PhaseWipe, run: e.wipe},
 		{name: event.PhasePartition, run: func(context.Context) error { return e.w.stageTable() }},
 		{name: event.PhaseFetch, run: e.fetch},
 		{name: event.PhaseSync, run: func(context.Context) error { return e.w.sync() }},
@@ -164,6 +172,7 @@ func (e *engine) steps() []step {
 		e.hookStep(event.PhaseAfterWrite, params.HookAfterWrite),
 		{name: event.PhaseIdentity, run: e.identity, when: e.hasIdentity},
 		e.hookStep(event.PhaseBeforeKexec, params.HookBeforeKexec),
+		e.bootEntryStep(),
 		{name: event.PhaseLoad, run: e.load, when: func() bool { return e.o.Then == string(params.ThenKexec) }},
 	}
 }
@@ -193,6 +202,11 @@ func (e *engine) selectDisk(ctx context.Context) error {
 	e.rep.update(func(p *event.Progress) { p.Disk, p.Message = path, remark })
 	e.resume = e.w.unfinished() // before the wipe takes the mark away
 	return e.w.check()
+}
+
+func (e *engine) wipe(ctx context.Context) error {
+	e.rememberPartitions()
+	return e.w.wipe(ctx)
 }
 
 func (e *engine) fetch(ctx context.Context) error {

@@ -56,10 +56,11 @@ func profileCode(err error) int {
 func (e *engine) settle(p *params.Profile) error {
 	o := &e.o
 	c := &params.Config{Disk: o.Disk, Verify: o.Verify, Then: params.Then(o.Then), OnError: params.OnError(o.OnError), Append: o.Append,
-		Seed: o.Seed, Grow: o.Grow}
+		Seed: o.Seed, Grow: o.Grow, BootEntry: o.BootEntry}
 	if err := p.Apply(c, o.Given); err != nil {
 		return err
 	}
+	o.BootEntry = c.BootEntry
 	o.Disk, o.Verify, o.Then, o.OnError, o.Append, o.Seed, o.Grow = c.Disk, c.Verify, string(c.Then), string(c.OnError), c.Append, c.Seed, c.Grow
 	return nil
 }

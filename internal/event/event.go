@@ -25,6 +25,7 @@ const (
 	PhaseIdentity    Phase = "identity"     // the deployed system gets its name, keys, network and files
 	PhaseUUIDs       Phase = "uuids"        // new UUIDs for disk, partitions and file systems
 	PhaseBeforeKexec Phase = "before-kexec" // hooks of the profile
+	PhaseBootEntry   Phase = "bootentry"    // the firmware is told of the deployed system
 	PhaseLoad        Phase = "load"         // kernel and initrd of the deployed system loaded
 	PhaseDone        Phase = "done"
 	PhaseFailed      Phase = "failed"
@@ -36,7 +37,7 @@ func (p Phase) Ended() bool { return p == PhaseDone || p == PhaseFailed }
 // Complete says whether a node in this phase holds every piece of its image.
 func (p Phase) Complete() bool {
 	switch p {
-	case PhaseSync, PhaseVerify, PhaseReread, PhaseSeed, PhaseGrow, PhaseAfterWrite, PhaseIdentity, PhaseUUIDs, PhaseBeforeKexec, PhaseLoad, PhaseDone:
+	case PhaseSync, PhaseVerify, PhaseReread, PhaseSeed, PhaseGrow, PhaseAfterWrite, PhaseIdentity, PhaseUUIDs, PhaseBeforeKexec, PhaseBootEntry, PhaseLoad, PhaseDone:
 		return true
 	}
 	return false

@@ -24,6 +24,8 @@ var definitions = []definition{
 		choice(func(c *Config) *Action { return &c.Action }, ActionDeploy, ActionShell)},
 	{"append", `"TEXT"`, "", "added to the kernel command line of the deployed system",
 		func(c *Config, v string) error { c.Append = v; return nil }},
+	{"bootentry", "first|after-network|none", "after-network", "boot entry of the deployed system in UEFI firmware; after-network: behind the network entry that the node was booted from, first of all when there is none",
+		choice(func(c *Config) *BootEntry { return &c.BootEntry }, BootEntryFirst, BootEntryAfterNetwork, BootEntryNone)},
 	{"carrier", "DURATION", "90s", "longest wait for a link; spanning tree and LACP can take over a minute",
 		duration(func(c *Config) *time.Duration { return &c.Carrier })},
 	{"dhcp", "DURATION", "2m", "longest wait for a lease",

@@ -23,6 +23,8 @@ type Config struct {
 	Verify  Verify
 	Grow    Grow
 
+	BootEntry BootEntry
+
 	Seed    time.Duration // longest time to seed after the own fetch is complete
 	Append  string        // added to the kernel command line of the deployed system
 	Carrier time.Duration // longest wait for a link
@@ -47,6 +49,9 @@ type Verify string
 // Grow is what becomes of the space of a disk that is larger than the image's.
 type Grow string
 
+// BootEntry is where UEFI firmware gets a boot entry for the deployed system.
+type BootEntry string
+
 // The values of the parameters.
 const (
 	ActionDeploy Action = "deploy"
@@ -64,6 +69,10 @@ const (
 	GrowLast Grow = "last" // the last partition and its file system take it
 	GrowNone Grow = "none" // it stays unused
 
+	BootEntryFirst        BootEntry = "first"         // of all
+	BootEntryAfterNetwork BootEntry = "after-network" // behind the network entry that the node was booted from
+	BootEntryNone         BootEntry = "none"
+
 	VerifyNone     Verify = "none"     // trust the write
 	VerifyWrite    Verify = "write"    // raw hashes are checked on what is written
 	VerifyReadBack Verify = "readback" // and on what the device returns afterwards
@@ -77,6 +86,9 @@ func Default() *Config {
 		OnError: OnErrorShell,
 		Verify:  VerifyWrite,
 		Grow:    GrowLast,
+
+		BootEntry: BootEntryAfterNetwork,
+
 		Seed:    10 * time.Minute,
 		Carrier: 90 * time.Second,
 		DHCP:    2 * time.Minute,
