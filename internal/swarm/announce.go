@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -20,6 +21,7 @@ const (
 	announceInterval = 5 * time.Second // until the tracker says otherwise
 	minInterval      = time.Second     // between two announces, and the first retry
 	maxInterval      = 60 * time.Second
+	minAgain         = 300 * time.Millisecond // when the tracker itself asks to come back sooner
 	announceTimeout  = 4 * time.Second
 	stoppedTimeout   = time.Second // a node that leaves does not wait long for the tracker
 	maxAnswer        = 256 << 10   // bytes
@@ -35,6 +37,7 @@ type announcer struct {
 // answer is what a tracker said.
 type answer struct {
 	interval time.Duration
+	again    time.Duration    // when to come back instead, once; 0: after the interval
 	peers    []netip.AddrPort // in the tracker's order
 }
 
@@ -50,6 +53,9 @@ func newAnnouncer(announce string, local net.IP, fixed url.Values) (*announcer, 
 		DialContext:         peerDialer(local).DialContext,
 		MaxIdleConnsPerHost: 1,
 		IdleConnTimeout:     30 * time.Second,
+	}
+	if speed := portSpeed(u); speed > 0 {
+		fixed.Set("sb_speed", strconv.Itoa(speed))
 	}
 	return &announcer{url: u, client: &http.Client{Transport: tr}, fixed: fixed}, nil
 }
@@ -102,6 +108,7 @@ func parseAnswer(body []byte) (answer, error) {
 		Interval int64         `bencode:"interval"`
 		Peers    bencode.Bytes `bencode:"peers"`
 		Peers6   string        `bencode:"peers6"`
+		Again    int64         `bencode:"sb_again"` // milliseconds
 	}
 	if err := bencode.Unmarshal(body, &r); err != nil {
 		return answer{}, fmt.Errorf("announce: the answer is no tracker's: %w", err)
@@ -112,6 +119,9 @@ func parseAnswer(body []byte) (answer, error) {
 	a := answer{interval: announceInterval}
 	if r.Interval > 0 {
 		a.interval = min(max(time.Duration(min(r.Interval, 3600))*time.Second, minInterval), maxInterval)
+	}
+	if r.Again > 0 {
+		a.again = min(max(time.Duration(min(r.Again, 60000))*time.Millisecond, minAgain), a.interval)
 	}
 	peers, err := parsePeers(r.Peers)
 	if err != nil {
@@ -177,11 +187,15 @@ func (s *Session) announceLoop() {
 		if err == nil {
 			event, retry = "", minInterval
 			s.toldDone = s.toldDone || asked == "completed"
-			peers, wait = a.peers, a.interval
+			peers, wait = a.peers, spread(a.interval, 10)
+			if a.again > 0 {
+				wait = a.again
+			}
 			s.trim(peers)
 			ups.named(peers, time.Now())
 		} else if s.ctx.Err() == nil {
 			retry = min(retry*3/2, announceInterval)
+			wait = spread(wait, 2)
 			s.log.Info("tracker", "err", err)
 		}
 		s.setAnnounceErr(err)
@@ -196,6 +210,13 @@ func (s *Session) announceLoop() {
 	if _, err := s.announce(ctx, "stopped", stoppedTimeout); err != nil {
 		s.log.Debug("tracker", "event", "stopped", "err", err)
 	}
+}
+
+// spread changes a time by up to its given part, up or down: nodes that started together, or lost
+// the tracker together, should not come back in the same instant.
+func spread(d time.Duration, part int64) time.Duration {
+	most := int64(d) / part
+	return d - time.Duration(most) + time.Duration(rand.Int64N(2*most+1))
 }
 
 // pause waits, less long when something happened that the tracker should know. It returns false
@@ -246,6 +267,9 @@ func (s *Session) announce(ctx context.Context, event string, timeout time.Durat
 	}
 	if s.diskBound() {
 		v.Set("sb_busy", "1")
+	}
+	if r := s.gauge.read(); r > 0 {
+		v.Set("sb_rate", strconv.FormatInt(r, 10))
 	}
 	for _, a := range lost {
 		v.Add("sb_lost", a.String())

@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	stallAfter   = 3 * time.Second // without a useful byte: the tracker is asked for help
-	watchEvery   = 500 * time.Millisecond
+	// stallAfter without a useful byte the tracker is asked for help, sooner once pieces have come: see gauge.patience.
+	stallAfter   = 3 * time.Second
+	watchEvery   = 100 * time.Millisecond
 	maxFailures  = 3               // of one piece
 	banAfter     = 2               // bad pieces that came from one peer alone
 	noSourceWait = 8 * time.Second // for good peers, once a bad one was turned away
@@ -60,6 +61,7 @@ func (s *Session) gotChunk(e torrent.ReceivedUsefulDataEvent) {
 		s.fromNodes.Add(n)
 	}
 	s.touch()
+	s.gauge.chunk(time.Now(), int(e.Message.Index), n)
 	s.refill(pc)
 	s.blame.sent(int(e.Message.Index), pc)
 }
@@ -193,7 +195,7 @@ func (s *Session) Feeding() bool {
 
 // stalled says that nothing comes although the disk is idle.
 func (s *Session) stalled() bool {
-	return !s.complete() && s.quietFor() > stallAfter && !s.writing()
+	return !s.complete() && s.quietFor() > s.gauge.patience() && !s.writing()
 }
 
 // needsHelp says whether the tracker should name more upstreams.
@@ -233,7 +235,8 @@ func (s *Session) watch() {
 		case <-tick.C:
 		}
 		now, slow := s.stalled(), s.diskBound()
-		if now && !told || slow != busy {
+		// Before the first piece all wait, and tell it at their interval.
+		if now && !told && s.gauge.fed() || slow != busy {
 			s.wakeUp()
 		}
 		told, busy = now, slow

@@ -52,6 +52,7 @@ type Session struct {
 	progress                     atomic.Int64 // Unix nanoseconds of the last useful byte or write
 	index                        atomic.Pointer[imagefmt.Index]
 	blame                        blame
+	gauge                        gauge
 
 	mu          sync.Mutex
 	announceErr error
@@ -94,14 +95,18 @@ func (s *Session) start() (err error) {
 	}
 	mi := s.o.Metainfo
 	peerID := s.client.PeerID()
-	s.announcer, err = newAnnouncer(s.o.Announce, s.client.listener.Addr().(*net.TCPAddr).IP, url.Values{
+	fixed := url.Values{
 		"info_hash": {string(mi.InfoHash[:])},
 		"peer_id":   {string(peerID[:])},
 		"port":      {strconv.Itoa(s.client.port)},
 		"compact":   {"1"},
 		"sb_node":   {s.o.Node},
 		"sb_run":    {s.o.Run},
-	})
+	}
+	if s.o.Rack != "" {
+		fixed.Set("sb_rack", s.o.Rack)
+	}
+	s.announcer, err = newAnnouncer(s.o.Announce, s.client.listener.Addr().(*net.TCPAddr).IP, fixed)
 	if err != nil {
 		return errors.Join(err, s.client.close())
 	}
@@ -257,6 +262,9 @@ func (s *Session) writeZeros(extents []imagefmt.Extent) error {
 
 func (s *Session) gotPiece(piece int, raw int64) {
 	s.blame.forget(piece)
+	if s.gauge.piece(piece) {
+		s.wakeUp() // the tracker has waited for the rate
+	}
 	s.raw.Add(raw)
 	s.pieces.Add(1)
 	s.touch()

@@ -17,6 +17,7 @@ type counts struct{ complete, downloaded, incomplete int }
 type reply struct {
 	counts
 	interval time.Duration
+	again    time.Duration // a node should come back then, once; 0: after the interval
 	peers    []netip.AddrPort
 }
 
@@ -41,8 +42,7 @@ func (r reply) encode(compact bool) []byte {
 	b.WriteString("5:peers")
 	if !compact {
 		r.encodeList(&b)
-		b.WriteByte('e')
-		return b.Bytes()
+		return r.end(&b)
 	}
 	var v4, v6 []byte
 	for _, p := range r.peers {
@@ -55,6 +55,14 @@ func (r reply) encode(compact bool) []byte {
 	fmt.Fprintf(&b, "%d:%s", len(v4), v4)
 	if len(v6) > 0 {
 		fmt.Fprintf(&b, "6:peers6%d:%s", len(v6), v6)
+	}
+	return r.end(&b)
+}
+
+// end adds swarmboot's own key, which sorts behind the others.
+func (r reply) end(b *bytes.Buffer) []byte {
+	if r.again > 0 {
+		fmt.Fprintf(b, "8:sb_againi%de", r.again.Milliseconds())
 	}
 	b.WriteByte('e')
 	return b.Bytes()

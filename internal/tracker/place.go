@@ -20,6 +20,14 @@ const (
 	// trialPieces is from which size of an image on the first node is put on trial at once. The
 	// two get the seeder's upload rate together, and send each other what they got.
 	trialPieces = 512
+
+	// stallNotice is about how long nothing has come when a node says so. A node that was heard after it and has
+	// nothing to send is waiting itself. confirmStall is when the node should say it again: if its
+	// upstream has not been heard until then, it is dead.
+	stallNotice  = 500 * time.Millisecond
+	confirmStall = 500 * time.Millisecond
+	fewStalls    = 4
+	confirmLow   = time.Second
 )
 
 // trial is the time in which a node's follower may also take from the node's own upstream. If it
@@ -71,8 +79,8 @@ func (t *Topology) judge(now time.Time, n *node) {
 			return
 		}
 		p := n.seg.nodes[t.shape.feeder(n.pos)]
-		if p.Complete || n.slow || n.Done <= t.estimate(now, p)+t.margin() {
-			return
+		if p.Complete || n.slow || n.Done <= t.estimate(now, p)+t.margin() || (p.rate == 0 && now.Sub(p.seen) > t.Interval()/4) {
+			return // not ahead, or nobody knows what that one has by now
 		}
 		if !p.slow && !t.portIsFine(p) && p.samples > 0 && p.rate < slowShare*n.rate && t.lead(now, p) > leastLead {
 			t.slow(now, p)
@@ -93,6 +101,29 @@ func (t *Topology) slow(now time.Time, n *node) {
 	}
 	n.trial = trial{}
 	t.setSlow(now, n, true)
+}
+
+// again is when a node should come back, if that is sooner than usual: what it said needs to be confirmed.
+func (t *Topology) again(now time.Time, n *node) time.Duration {
+	switch {
+	case n.Stalled && n.stalls < fewStalls && t.silentSource(now, n):
+		return confirmStall
+	case n.low == 1 || (n.Stalled && n.cutOff == 1):
+		return min(confirmLow, t.Interval())
+	}
+	return 0
+}
+
+// silentSource says whether the node's upstream has not been heard since nothing comes from it.
+func (t *Topology) silentSource(now time.Time, n *node) bool {
+	if len(n.ups) == 0 || n.ups[0].Complete {
+		return false
+	}
+	u := n.ups[0]
+	if u.Stalled && now.Sub(u.seen) <= t.Interval()+stallNotice {
+		return false // it has said that it waits
+	}
+	return u.seen.Before(n.stalledAt.Add(-stallNotice))
 }
 
 // place answers a node that is not complete.

@@ -14,6 +14,8 @@ const (
 	maxParams  = 64
 	maxName    = 64 // bytes of sb_node, sb_run and sb_rack
 	maxLost    = 8
+	maxSpeed   = 10_000_000 // Mbit/s
+	maxRate    = 1 << 40    // bytes per second
 	maxNumWant = 200
 	defNumWant = 50
 	maxScrape  = 64 // info-hashes in one request
@@ -34,6 +36,8 @@ type request struct {
 	done      int              // sb_done: pieces
 	stalled   bool             // sb_stall
 	busy      bool             // sb_busy
+	speed     int              // sb_speed: of the port, Mbit/s
+	rate      int64            // sb_rate: bytes per second while pieces came
 	lost      []netip.AddrPort // sb_lost, once for each
 }
 
@@ -123,6 +127,18 @@ func (r *request) setOwn(key, v string) error {
 		r.stalled = v == "1"
 	case "sb_busy":
 		r.busy = v == "1"
+	case "sb_speed":
+		n, err := parseInt(key, v)
+		if err != nil {
+			return err
+		}
+		r.speed = int(min(n, maxSpeed))
+	case "sb_rate":
+		n, err := parseInt(key, v)
+		if err != nil {
+			return err
+		}
+		r.rate = min(n, maxRate)
 	case "sb_lost":
 		a, err := netip.ParseAddrPort(v)
 		if err != nil {

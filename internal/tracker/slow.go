@@ -14,6 +14,9 @@ const (
 	// portQuantile is what most ports carry: the quantile of what was seen of all.
 	portQuantile = 0.75
 	leastPorts   = 2
+	maxTakers    = 2
+	// patientLow is for how many low reports a node waits until its upstream's port is known.
+	patientLow = 4
 	// accusers is how many slow followers one after another, within accuseFor, make their upstream the slow one: two
 	// slow nodes may well stand side by side.
 	accusers  = 3
@@ -76,24 +79,40 @@ type ports struct {
 // them were. So it tells of the port even behind a node that has little to send, and the slow nodes
 // of a long chain are seen all at once. A node that feeds several shares its port among them.
 func (t *Topology) measure(now time.Time, n *node, r Report) {
-	if r.Rate <= 0 || n.answers < 2 || len(n.ups) > 1 || (len(n.ups) == 1 && n.direct) {
+	if r.Rate <= 0 || n.answers < 1 || len(n.ups) > 1 || (len(n.ups) == 1 && n.direct) {
 		return // its sources have just changed, or are several
 	}
 	takers := t.direct
 	if len(n.ups) == 1 {
 		takers = n.ups[0].needed
 	}
+	if takers > maxTakers {
+		return // what is left for each is little more than a slow port takes
+	}
 	n.port = float64(r.Rate) * float64(max(1, takers))
 	t.usualPort(now)
+	if r.Left > 0 && t.o.Pieces > r.Done {
+		t.pieceBytes = float64(r.Left) / float64(t.o.Pieces-r.Done)
+	}
 	if len(n.ups) == 1 && n.ups[0].slow && !n.slow {
 		n.port, n.low = 0, 0 // that says nothing of its own port
 		return
 	}
-	if t.ports.usual > 0 && n.port < lowShare*t.ports.usual {
+	if n.port < lowShare*t.ask() {
 		n.low++
 	} else {
 		n.low = 0
 	}
+}
+
+// ask is what a port should carry, in bytes per second: what most do, but no more than flows. A server with a
+// slower port, or a limit of its own, leaves all others room to spare. It is 0 while unknown.
+func (t *Topology) ask() float64 {
+	flow := t.good * t.pieceBytes
+	if t.shape != chain {
+		flow *= float64(t.o.Fan)
+	}
+	return min(t.ports.usual, flow)
 }
 
 // usualPort keeps what most ports carry.
@@ -122,10 +141,10 @@ func (t *Topology) judgePort(now time.Time, n *node) {
 		t.counts.Told++
 		n.slowBehind, n.trial = nil, trial{}
 		t.setSlow(now, n, true)
-	case n.slow && now.Sub(n.slowSince) > slowLeast && !n.sender && n.port >= fineShare*t.ports.usual && t.ports.usual > 0 && n.port > 0:
+	case n.slow && now.Sub(n.slowSince) > slowLeast && !n.sender && n.port > 0 && n.port >= fineShare*t.ask() && t.ports.usual > 0:
 		n.proved = n.speedClass > 0
 		t.acquit(now, n)
-	case !n.slow && n.low >= lowReports && len(n.ups) == 1:
+	case !n.slow && n.low >= lowReports && len(n.ups) == 1 && n.ups[0].seg != nil:
 		t.accuse(now, n, n.ups[0])
 	}
 }
@@ -133,7 +152,7 @@ func (t *Topology) judgePort(now time.Time, n *node) {
 // accuse finds a node slow, whose connection to its upstream carries less than those of others. If
 // that was so with several nodes behind that upstream, it is the slow one, and they are not.
 func (t *Topology) accuse(now time.Time, n, u *node) {
-	if u.low > 0 && !u.slow {
+	if !u.slow && !u.Complete && (u.low > 0 || (u.port == 0 && n.low < patientLow)) {
 		return // it is judged first
 	}
 	n.low = 0
@@ -164,5 +183,5 @@ func (t *Topology) acquit(now time.Time, n *node) {
 
 // portIsFine says whether the node was seen to take what others take.
 func (t *Topology) portIsFine(n *node) bool {
-	return n.port > 0 && n.low == 0 && n.port >= lowShare*t.ports.usual
+	return n.port > 0 && n.low == 0 && n.port >= lowShare*t.ask()
 }

@@ -21,14 +21,6 @@ const (
 	leastTime = 700 * time.Millisecond
 	// goodFor is how long the best rate seen in the swarm is believed (it decays by 1/e in it).
 	goodFor = time.Minute
-
-	// stallNotice is about how long nothing has come when a node says so. A node that was heard after it and has
-	// nothing to send is waiting itself. confirmStall is when the node should say it again: if its
-	// upstream has not been heard until then, it is dead.
-	stallNotice  = 500 * time.Millisecond
-	confirmStall = 500 * time.Millisecond
-	fewStalls    = 4
-	confirmLow   = time.Second
 )
 
 // Report is what a node says of itself in an announce.
@@ -42,6 +34,7 @@ type Report struct {
 	Stalled  bool             // received nothing for a while
 	Busy     bool             // its disk is what it waits for
 	Speed    int              // of its port, Mbit/s; 0 if it does not know
+	Left     int64            // bytes of the pieces that it lacks; 0 if unknown
 	Rate     int64            // bytes a second while pieces came lately, pauses between them left out; 0: too few came
 	Lost     []netip.AddrPort // upstreams that ended the connection or cannot be reached
 }
@@ -86,7 +79,9 @@ type Topology struct {
 	good    float64       // the best rate lately, pieces per second
 	speeds  speeds
 	ports   ports
-	counts  Counts
+	// pieceBytes is the size of a piece, by what nodes lack.
+	pieceBytes float64
+	counts     Counts
 }
 
 // Counts are how often something out of the ordinary was done.
@@ -203,29 +198,6 @@ func (t *Topology) Announce(now time.Time, r Report) Place {
 	p := t.place(now, n)
 	p.Again = t.again(now, n)
 	return p
-}
-
-// again is when a node should come back, if that is sooner than usual: what it said needs to be confirmed.
-func (t *Topology) again(now time.Time, n *node) time.Duration {
-	switch {
-	case n.Stalled && n.stalls < fewStalls && t.silentSource(now, n):
-		return confirmStall
-	case n.low == 1 || (n.Stalled && n.cutOff == 1):
-		return min(confirmLow, t.Interval())
-	}
-	return 0
-}
-
-// silentSource says whether the node's upstream has not been heard since nothing comes from it.
-func (t *Topology) silentSource(now time.Time, n *node) bool {
-	if len(n.ups) == 0 || n.ups[0].Complete {
-		return false
-	}
-	u := n.ups[0]
-	if u.Stalled && now.Sub(u.seen) <= t.Interval()+stallNotice {
-		return false // it has said that it waits
-	}
-	return u.seen.Before(n.stalledAt.Add(-stallNotice))
 }
 
 // update takes over the report.

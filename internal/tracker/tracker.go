@@ -166,8 +166,12 @@ func (t *Tracker) announceNode(im *image, now time.Time, req request, from netip
 		Complete: req.left == 0 || (im.pieces > 0 && req.done >= im.pieces),
 		Stalled:  req.stalled,
 		Busy:     req.busy,
+		Speed:    req.speed,
+		Left:     req.left,
+		Rate:     req.rate,
 		Lost:     req.lost,
 	})
+	rep.again = place.Again
 	rep.peers = place.Upstreams
 	if place.Seeder {
 		rep.peers = append(rep.peers, t.seederAddr(local)...)

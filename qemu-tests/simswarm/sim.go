@@ -184,7 +184,7 @@ func (s *sim) tell(i int) {
 	p := &s.peers[i]
 	r := tracker.Report{
 		Node: s.names[i], Run: "1", Addr: addrOf(i), Rack: s.racks[p.rack], Done: int(p.done),
-		Complete: p.state == finished, Stalled: s.stalled(p), Speed: int(s.m.Port / 1e6),
+		Complete: p.state == finished, Stalled: s.stalled(p), Speed: int(s.m.Port / 1e6), Left: s.m.Image - int64(p.done)*s.m.Piece,
 		Rate: int64(p.burst * float64(s.m.Piece) * (1 + s.m.Costs.Noise*s.rng.NormFloat64())),
 	}
 	if p.tells {
