@@ -24,6 +24,12 @@ cmds/deploy without a MAC address, HOSTNAME.yaml) for one, which wins. Changes c
 can ask for any profile: keep secrets out. DIR/files holds what profiles refer to as /files/NAME. An example:
 
 ` + profileExample + `
+Hooks run as root with /bin/sh of the node (gosh) where what their #! line names is not there: before-disks before a disk
+is chosen, after-write when the image is on it, before-kexec at the very end, whatever follows. They know SWARMBOOT_HOOK,
+_SERVER, _IMAGE and _NODE; the latter two points also SWARMBOOT_DISK, _ROOT (the device) and _TARGET, where the root
+file system is mounted. What they leave running or mounted ends with them; after timeout (60s) they are killed.
+A hook that fails makes the deployment fail, the end of its output is in "status" and in the server's log.
+
 Parameters that a node's kernel command line gives win over the profile's. Of the image is kept what the profile does not
 name. Everything but the image itself is checked before the first write to the disk.
 
@@ -48,6 +54,11 @@ const profileExample = `    parameters: {disk: "size=400G..", then: reboot, veri
     cloudInit: {userData: "#cloud-config", metaData: "instance-id: 7", networkConfig: "version: 2"}
     fstab:
       - {device: LABEL=scratch, path: /scratch, type: xfs, options: nofail, pass: 2}
+    newUUIDs: true                     # of disk, partitions and file systems, and wherever the system names them
+    hooks:                             # programs that the node runs: static ones or scripts; the name is for messages
+      - {name: controller, at: before-disks, url: /files/raid-setup, sha256: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae, timeout: 5m}
+      - {name: tune, at: after-write, onFailure: ignore, content: "echo $SWARMBOOT_NODE >$SWARMBOOT_TARGET/etc/node"}
+      - {name: note, at: before-kexec, content: "echo $SWARMBOOT_DISK is ready"}
 `
 
 func runProfile(_ context.Context, args []string, stdout, _ io.Writer) error {
