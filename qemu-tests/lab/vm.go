@@ -32,11 +32,20 @@ type Machine struct {
 	Memory  int    // MiB
 	CPUs    int    // 0 is one
 	Chipset string // pc or q35; "" is pc
-	NIC     string // QEMU's device name, such as virtio-net-pci or e1000
+	NIC     string // QEMU's device name, such as virtio-net-pci or e1000; "" is a machine without a network
 	Disks   []Disk
+
+	UEFI     *UEFI // nil: a BIOS
+	Restarts bool  // a restart does not end the machine
 
 	// Kernel, Initrd and Append boot a kernel directly instead of from the network.
 	Kernel, Initrd, Append string
+}
+
+// UEFI is firmware by its files in flash memory (Debian's package ovmf).
+type UEFI struct {
+	Code string
+	Vars string // variables: the machine writes to it
 }
 
 // VM is a running machine.
@@ -52,11 +61,14 @@ type VM struct {
 }
 
 // Start boots a machine on the network; its serial console goes to NAME.log in logDir.
-// The machine ends when ctx ends. It boots from the network once: a restart ends it.
+// The machine ends when ctx ends, and, unless m says otherwise, when it restarts.
 func (n *Network) Start(ctx context.Context, m Machine, logDir string) (*VM, error) {
-	tap, err := n.AddTap(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("machine %s: %w", m.Name, err)
+	tap := ""
+	if m.NIC != "" {
+		var err error
+		if tap, err = n.AddTap(ctx); err != nil {
+			return nil, fmt.Errorf("machine %s: %w", m.Name, err)
+		}
 	}
 	args, err := m.args(tap)
 	if err != nil {
@@ -98,13 +110,21 @@ func (m Machine) args(tap string) ([]string, error) {
 		chipset = "pc"
 	}
 	args := []string{
-		"-nodefaults", "-no-reboot", "-nographic",
+		"-nodefaults", "-nographic",
 		"-machine", chipset, "-accel", accel, "-cpu", "max",
 		"-m", strconv.Itoa(m.Memory), "-smp", strconv.Itoa(max(m.CPUs, 1)),
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-device", "virtio-rng-pci",
-		"-netdev", "tap,id=net0,script=no,downscript=no,ifname=" + tap,
-		"-device", m.NIC + ",netdev=net0,mac=" + m.MAC,
+	}
+	if !m.Restarts {
+		args = append(args, "-no-reboot")
+	}
+	order := bootOrder{uefi: m.UEFI != nil}
+	if m.UEFI != nil {
+		args = append(args, "-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+m.UEFI.Code, "-drive", "if=pflash,unit=1,format=raw,file="+m.UEFI.Vars)
+	}
+	if tap != "" {
+		args = append(args, "-netdev", "tap,id=net0,script=no,downscript=no,ifname="+tap, "-device", m.NIC+",netdev=net0,mac="+m.MAC+order.next())
 	}
 	for i, d := range m.Disks {
 		id := "disk" + strconv.Itoa(i)
@@ -112,11 +132,11 @@ func (m Machine) args(tap string) ([]string, error) {
 		args = append(args, "-drive", fmt.Sprintf("file=%s,format=%s,if=none,id=%s,cache=unsafe,discard=unmap", d.Path, d.Format, id))
 		switch d.Bus {
 		case "virtio":
-			args = append(args, "-device", fmt.Sprintf("virtio-blk-pci,drive=%s,serial=%s", id, d.Serial))
+			args = append(args, "-device", fmt.Sprintf("virtio-blk-pci,drive=%s,serial=%s", id, d.Serial)+order.next())
 		case "nvme":
-			args = append(args, "-device", fmt.Sprintf("nvme,drive=%s,serial=%s", id, d.Serial))
+			args = append(args, "-device", fmt.Sprintf("nvme,drive=%s,serial=%s", id, d.Serial)+order.next())
 		case "ahci":
-			args = append(args, "-device", fmt.Sprintf("ahci,id=ahci%d", i), "-device", fmt.Sprintf("ide-hd,bus=ahci%d.0,drive=%s,serial=%s", i, id, d.Serial))
+			args = append(args, "-device", fmt.Sprintf("ahci,id=ahci%d", i), "-device", fmt.Sprintf("ide-hd,bus=ahci%d.0,drive=%s,serial=%s", i, id, d.Serial)+order.next())
 		default:
 			return nil, fmt.Errorf("disk bus %q: want virtio, nvme or ahci", d.Bus)
 		}
@@ -124,7 +144,25 @@ func (m Machine) args(tap string) ([]string, error) {
 	if m.Kernel != "" {
 		return append(args, "-kernel", m.Kernel, "-initrd", m.Initrd, "-append", m.Append), nil
 	}
+	if tap == "" || m.UEFI != nil {
+		return args, nil
+	}
 	return append(args, "-boot", "n"), nil
+}
+
+// bootOrder is the order of devices in UEFI set-up as an administrator leaves it: the network first. A BIOS has none of ours:
+// with -boot n it asks the network and nothing else.
+type bootOrder struct {
+	uefi bool
+	last int
+}
+
+func (b *bootOrder) next() string {
+	if !b.uefi {
+		return ""
+	}
+	b.last++
+	return ",bootindex=" + strconv.Itoa(b.last)
 }
 
 // Send types text on the machine's console.

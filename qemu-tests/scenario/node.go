@@ -24,12 +24,15 @@ type Spec struct {
 	Format  string // of the disk: raw or qcow2
 	Size    int64  // of the disk, bytes
 	Disk    string // an existing disk file; "" makes a blank one
+
+	MAC      string    // "": the next one of the cluster
+	UEFI     *lab.UEFI // nil: a BIOS
+	Restarts bool      // a restart does not end the machine
 }
 
 // Node is a machine of a cluster.
 type Node struct {
 	Spec
-	MAC     string
 	VM      *lab.VM
 	Started time.Time
 }
@@ -55,10 +58,13 @@ func (c *Cluster) Boot(ctx context.Context, s Spec) (*Node, error) {
 			return nil, fmt.Errorf("make disk %s: %w: %s", s.Disk, err, out)
 		}
 	}
-	n := &Node{Spec: s, MAC: fmt.Sprintf("52:54:00:5b:00:%02x", len(c.nodes)+1), Started: time.Now()}
+	if s.MAC == "" {
+		s.MAC = fmt.Sprintf("52:54:00:5b:00:%02x", len(c.nodes)+1)
+	}
+	n := &Node{Spec: s, Started: time.Now()}
 	var err error
 	n.VM, err = c.net.Start(ctx, lab.Machine{
-		Name: s.Name, MAC: n.MAC, Memory: s.Memory, Chipset: s.Chipset, NIC: s.NIC,
+		Name: s.Name, MAC: s.MAC, Memory: s.Memory, Chipset: s.Chipset, NIC: s.NIC, UEFI: s.UEFI, Restarts: s.Restarts,
 		Disks: []lab.Disk{{Path: s.Disk, Format: s.Format, Bus: s.Bus, Serial: "SB-" + strings.ToUpper(s.Name)}},
 	}, c.Dir)
 	if err != nil {

@@ -1,0 +1,336 @@
+// Package reboot deploys machines and starts them again: from their disks, with the network off, by a BIOS and by UEFI.
+package reboot
+
+import (
+	"context"
+	"crypto/sha256"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"swarmboot/internal/event"
+	"swarmboot/internal/web"
+	"swarmboot/qemu-tests/lab"
+	"swarmboot/qemu-tests/scenario"
+)
+
+const (
+	firmware = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+	fresh    = "/usr/share/OVMF/OVMF_VARS_4M.fd" // variables of a machine that was never switched on
+
+	diskSize = 4 << 30 // larger than the disk of the image
+)
+
+var (
+	files  *scenario.Files
+	images string
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		fmt.Println("reboot: the machine tests are left out with -short")
+		os.Exit(0)
+	}
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	var err error
+	if files, err = scenario.Find(); err == nil {
+		images = filepath.Join(files.Build, "test", "reboot-images")
+		defer os.RemoveAll(images)
+		err = files.CreateImage(context.Background(), images, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// start serves the image in a network of its own. Its logs stay in build/test, its disks do not.
+func start(ctx context.Context, t *testing.T, name string, args ...string) *scenario.Cluster {
+	t.Helper()
+	dir := filepath.Join(files.Build, "test", t.Name(), name)
+	own := filepath.Join(dir, "images") // with the server's notes on which machine was deployed
+	err := os.RemoveAll(dir)
+	if err == nil {
+		err = os.MkdirAll(own, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ending := range []string{".json", ".torrent", ".payload"} {
+		if err := os.Link(filepath.Join(images, scenario.ImageName+ending), filepath.Join(own, scenario.ImageName+ending)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := files.Start(ctx, dir, own, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(own) })
+	t.Cleanup(func() { stop(t, c) })
+	return c
+}
+
+func stop(t *testing.T, c *scenario.Cluster) {
+	t.Helper()
+	if err := c.Close(); err != nil && !strings.Contains(err.Error(), "No such file") {
+		t.Error(err)
+	}
+}
+
+// makeDisk makes a blank disk that several machines get, one after the other.
+func makeDisk(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "disk.raw")
+	err := os.WriteFile(path, nil, 0o600)
+	if err == nil {
+		err = os.Truncate(path, diskSize)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func boot(ctx context.Context, t *testing.T, c *scenario.Cluster, s scenario.Spec) *scenario.Node {
+	t.Helper()
+	n, err := c.Boot(ctx, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func deployed(ctx context.Context, t *testing.T, c *scenario.Cluster, n *scenario.Node) web.Node {
+	t.Helper()
+	w, err := c.WaitNode(ctx, n, func(w web.Node) bool { return w.Phase.Ended() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.Phase != event.PhaseDone || len(w.Warnings) > 0 {
+		t.Fatalf("phase %s, error %q, warnings %q", w.Phase, w.Error, w.Warnings)
+	}
+	return w
+}
+
+// up waits until Debian reaches multi-user.target and says what was imaged.
+func up(ctx context.Context, t *testing.T, n *scenario.Node) {
+	t.Helper()
+	r, err := n.WaitReport(ctx)
+	if err == nil {
+		err = files.Check(r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s: multi-user %.1f s after power-on", n.Name, r.At.Seconds())
+}
+
+// firmwareSays has the deployed Debian run efibootmgr.
+func firmwareSays(ctx context.Context, t *testing.T, n *scenario.Node) string {
+	t.Helper()
+	if _, err := n.VM.Console.Wait(ctx, regexp.MustCompile(`root@\S*:~#|Last login|automatic login`)); err != nil {
+		t.Fatal(err)
+	}
+	end := regexp.MustCompile(`^END-OF-ENTRIES 0$`)
+	if err := n.VM.Send("efibootmgr -v; echo END-OF-ENTRIES $?\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.VM.Console.Wait(ctx, end); err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, l := range n.VM.Console.Lines() {
+		if strings.HasPrefix(l.Text, "Boot") {
+			b.WriteString(l.Text + "\n")
+		}
+	}
+	return b.String()
+}
+
+// current is the line of the entry that the machine was started by.
+func current(t *testing.T, says string) string {
+	t.Helper()
+	m := regexp.MustCompile(`BootCurrent: (\w{4})`).FindStringSubmatch(says)
+	if m == nil {
+		t.Fatalf("no BootCurrent in:\n%s", says)
+	}
+	for line := range strings.Lines(says) {
+		if strings.HasPrefix(line, "Boot"+m[1]) {
+			return strings.TrimSpace(line)
+		}
+	}
+	t.Fatalf("no entry %s in:\n%s", m[1], says)
+	return ""
+}
+
+// A BIOS: then=reboot leads into the disk, by the server's word, and after that the disk boots with no network at all.
+func TestBIOS(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	defer cancel()
+	disk := makeDisk(t)
+	c := start(ctx, t, "", "--then", "reboot")
+	spec := scenario.Spec{Name: "deploy", Memory: 512, Chipset: "pc", NIC: "virtio-net-pci", Bus: "virtio", Format: "raw", Disk: disk, Restarts: true}
+	n := boot(ctx, t, c, spec)
+	w := deployed(ctx, t, c, n)
+	for _, s := range w.Steps {
+		if s.Name == event.PhaseBootEntry || s.Name == event.PhaseLoad {
+			t.Errorf("step %s on a machine with a BIOS that restarts", s.Name)
+		}
+	}
+	up(ctx, t, n)
+	if _, ok := n.VM.Console.Find(regexp.MustCompile(`GRUB`)); !ok {
+		t.Error("the system was not started by its boot loader")
+	}
+	n.VM.Stop()
+
+	// The boot code, and GRUB's core image in its partition (debian.sh), are those of the image.
+	for _, part := range []struct{ off, n int64 }{{0, 440}, {64 * 512, (2048 - 64) * 512}} {
+		if want, got := sumOf(t, files.Disk, part.off, part.n), sumOf(t, disk, part.off, part.n); want != got {
+			t.Errorf("the %d bytes at %d are not those of the image", part.n, part.off)
+		}
+	}
+	spec.Name, spec.NIC, spec.Restarts = "disk", "", false
+	up(ctx, t, boot(ctx, t, c, spec))
+}
+
+func sumOf(t *testing.T, path string, off, n int64) [sha256.Size]byte {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, n)
+	if _, err := f.ReadAt(b, off); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(b), "GRUB") {
+		t.Errorf("there is no GRUB in the %d bytes at %d of %s", n, off, path)
+	}
+	return sha256.Sum256(b)
+}
+
+// UEFI: two deployments leave one entry, behind the network's, which starts the system; firmware that has forgotten its
+// entries finds the fallback path.
+func TestUEFI(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	disk := makeDisk(t)
+	uefi := &lab.UEFI{Code: firmware, Vars: newVars(t)}
+	spec := scenario.Spec{Name: "deploy", Memory: 512, Chipset: "q35", NIC: "virtio-net-pci", Bus: "virtio", Format: "raw", Disk: disk,
+		UEFI: uefi, Restarts: true, MAC: "52:54:00:5b:01:01"}
+
+	c := start(ctx, t, "first", "--then", "reboot")
+	n := boot(ctx, t, c, spec)
+	deployed(ctx, t, c, n)
+	for _, line := range []string{
+		`boot entry: \\EFI\\BOOT had no loader: grubx64.efi, mmx64.efi, BOOTX64.EFI copied from \\EFI\\debian\\shimx64.efi`,
+		`boot entry: Boot[0-9A-F]{4} "debian" starts \\EFI\\debian\\shimx64.efi, behind ".*"`,
+	} {
+		if _, err := n.VM.Console.Wait(ctx, regexp.MustCompile(line)); err != nil {
+			t.Error(err)
+		}
+	}
+	up(ctx, t, n) // the restart leads into the disk, by the server's word
+	oneEntry(t, firmwareSays(ctx, t, n))
+	stop(t, c)
+
+	c = start(ctx, t, "second", "--then", "poweroff")
+	n = boot(ctx, t, c, spec)
+	deployed(ctx, t, c, n)
+	if _, err := n.VM.Console.Wait(ctx, regexp.MustCompile(`boot entry: Boot[0-9A-F]{4} "debian" starts .*, behind ".*", as it was`)); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-n.VM.Done():
+	case <-ctx.Done():
+		t.Fatalf("the node does not switch off; console: %s", n.VM.Log)
+	}
+
+	spec.NIC, spec.Restarts, spec.Name = "", false, "disk"
+	n = boot(ctx, t, c, spec)
+	up(ctx, t, n)
+	says := firmwareSays(ctx, t, n)
+	oneEntry(t, says)
+	if e := current(t, says); !strings.Contains(e, "* debian") {
+		t.Errorf("it was started by %s", e)
+	}
+	n.VM.Stop()
+
+	spec.UEFI, spec.Name = &lab.UEFI{Code: firmware, Vars: newVars(t)}, "forgotten"
+	n = boot(ctx, t, c, spec)
+	up(ctx, t, n)
+	says = firmwareSays(ctx, t, n)
+	if e := current(t, says); strings.Contains(says, "* debian") || strings.Contains(e, "HD(") {
+		t.Errorf("it was started by %s, not by the fallback path of the disk; all entries:\n%s", e, says)
+	}
+}
+
+func newVars(t *testing.T) string {
+	t.Helper()
+	in, err := os.Open(fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := os.CreateTemp(t.TempDir(), "vars")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if _, err := io.Copy(out, in); err != nil {
+		t.Fatal(err)
+	}
+	return out.Name()
+}
+
+// oneEntry: efibootmgr lists our entry once, with the partition of the image, and the order has it once.
+func oneEntry(t *testing.T, says string) {
+	t.Helper()
+	t.Logf("efibootmgr -v:\n%s", says)
+	entry := regexp.MustCompile(`(?m)^Boot(\w{4})\* debian\s+HD\(1,GPT,5a3b0001-0000-4000-8000-000000000002,0x800,0x20000\)/File\(\\EFI\\debian\\shimx64\.efi\)$`)
+	found := entry.FindAllStringSubmatch(says, -1)
+	if len(found) != 1 || strings.Count(says, "* debian") != 1 {
+		t.Fatalf("%d entries of ours in:\n%s", len(found), says)
+	}
+	order := regexp.MustCompile(`BootOrder: (\S+)`).FindStringSubmatch(says)
+	if order == nil || strings.Count(order[1], found[0][1]) != 1 {
+		t.Errorf("Boot%s is not once in the order %q", found[0][1], order)
+	}
+}
+
+// A deployment that fails restarts the machine, which asks the server again.
+func TestOnErrorReboot(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	c := start(ctx, t, "", "--disk", "serial=NOSUCH", "--on-error", "reboot")
+	n := boot(ctx, t, c, scenario.Spec{Name: "node", Memory: 384, NIC: "virtio-net-pci", Bus: "virtio", Format: "raw", Size: diskSize, Restarts: true})
+	w, err := c.WaitNode(ctx, n, func(w web.Node) bool { return w.Phase == event.PhaseFailed })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(w.Error, "NOSUCH") {
+		t.Errorf("the server heard %q", w.Error)
+	}
+	if _, err := n.VM.Console.Wait(ctx, regexp.MustCompile("rebooting in 10s")); err != nil {
+		t.Fatal(err)
+	}
+	// A second run of the node engine is one after a restart.
+	if _, err := c.WaitNode(ctx, n, func(again web.Node) bool { return again.Run != w.Run && again.Phase == event.PhaseFailed }); err != nil {
+		t.Fatal(err)
+	}
+}
