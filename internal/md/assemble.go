@@ -44,6 +44,12 @@ func (h host) assemble(ctx context.Context, metadata string, members []string) (
 	if err := set("active", dir, "array_state"); err != nil {
 		return "", fmt.Errorf("start: %w", err)
 	}
+	// A host may start arrays read-only until the first write (md_mod.start_ro), and with them the resync.
+	if attr(dir, "array_state") == "read-auto" {
+		if err := set("active", dir, "array_state"); err != nil {
+			return "", fmt.Errorf("make writable: %w", err)
+		}
+	}
 	return name, h.awaitNode(ctx, name)
 }
 

@@ -22,8 +22,10 @@ const (
 	endRoom = 8 * kib
 )
 
-// Layouts of the levels that have one, as the kernel numbers them: left-symmetric parity, two near copies.
+// Layouts as the kernel numbers them: that of level 0 says where the data of unequal members goes, the others are left-symmetric parity and two
+// near copies.
 const (
+	originalZones = 1
 	leftSymmetric = 2
 	nearTwo       = 1<<8 | 2
 )
@@ -50,7 +52,7 @@ type levelRule struct {
 }
 
 var levelRules = map[int]levelRule{
-	0:  {2, 0, "raid0"},
+	0:  {2, originalZones, "raid0"},
 	1:  {2, 0, "raid1"},
 	4:  {3, 0, "raid456"},
 	5:  {3, leftSymmetric, "raid456"},
@@ -112,7 +114,7 @@ func (s Shape) Geometry(members, spares []int64) (Geometry, error) {
 	} else {
 		small = roundDown(small, 4*kib)
 	}
-	g.Used = roundDown(small-overhead, max(s.Chunk, kib))
+	g.Used = roundDown(small-overhead, s.unit())
 	if g.Used <= 0 {
 		return Geometry{}, fmt.Errorf("a member of %d bytes is too small: %d are needed for md's own use, and one chunk", small, overhead)
 	}
@@ -131,6 +133,15 @@ func (s Shape) Geometry(members, spares []int64) (Geometry, error) {
 		}
 	}
 	return g, nil
+}
+
+// unit is what a member's used size is a multiple of. Mirrors have no chunks until someone reshapes them to level 5: mdadm leaves them at
+// multiples of 64 KiB.
+func (s *Shape) unit() int64 {
+	if s.Level == 1 {
+		return 64 * kib
+	}
+	return s.Chunk
 }
 
 func (s *Shape) arraySize(used, members int64) int64 {

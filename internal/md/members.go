@@ -38,14 +38,18 @@ func (s *memberSet) devices() []Device {
 func (s *memberSet) superblocks() []found {
 	var out []found
 	for _, m := range s.all {
-		f := found{path: m.path}
-		f.sb, f.err = Read(m, m.size)
-		if errors.Is(f.err, ErrNoSuperblock) {
-			f.err = nil
-		}
-		out = append(out, f)
+		out = append(out, look(m.path, m, m.size))
 	}
 	return out
+}
+
+// look reads the superblock of one member.
+func look(path string, r io.ReaderAt, size int64) found {
+	sb, err := Read(r, size)
+	if errors.Is(err, ErrNoSuperblock) {
+		err = nil
+	}
+	return found{path, sb, err}
 }
 
 // close may be called twice.
