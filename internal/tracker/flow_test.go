@@ -52,6 +52,7 @@ func TestImageFlows(t *testing.T) {
 		{"tree of racks", 300, 8, Settings{Interval: testInterval, Chain: 1, Segment: 20}},
 		{"tree in one rack", 200, 1, Settings{Interval: testInterval, Chain: 10, Fan: 3, Segment: 16}},
 		{"every node a rack", 60, 60, Settings{Interval: testInterval, Chain: 1}},
+		{"trunk", 300, 8, Settings{Interval: testInterval, Chain: 20, Segment: 20}},
 		{"by number", 300, 7, Settings{Pieces: 500, Chain: 250, Segment: 40}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -85,6 +86,11 @@ func checkBooks(t *testing.T, top *Topology) {
 		for j, n := range s.nodes {
 			if n.pos != j || n.seg != s || n.class != s.rack.class || (n.class == slow && !n.slow) || (i > 0 && top.order[i-1].rack.behind() > s.rack.behind() && !top.dirty) {
 				t.Fatalf("segment %d: node %d says it is %d, slow %v", i, j, n.pos, n.slow)
+			}
+		}
+		for j := range s.nodes {
+			if top.shape != chain && j > 0 && s.nodes[j-1].slow && !s.nodes[j].slow {
+				t.Fatalf("segment %d: slow node %d is before another", i, j-1)
 			}
 		}
 		placed += len(s.nodes)

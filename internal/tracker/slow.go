@@ -118,7 +118,7 @@ func (t *Topology) ask() float64 {
 // usualPort keeps what most ports carry.
 func (t *Topology) usualPort(now time.Time) {
 	p := &t.ports
-	if now.Sub(p.made) < t.Interval()/4 {
+	if p.usual > 0 && now.Sub(p.made) < t.Interval()/4 {
 		return
 	}
 	p.made, p.seen, p.usual = now, p.seen[:0], 0

@@ -33,6 +33,7 @@ type reading struct {
 	Interval   int           `bencode:"interval"`
 	Peers      bencode.Bytes `bencode:"peers"`
 	Peers6     string        `bencode:"peers6"`
+	Again      int           `bencode:"sb_again"`
 }
 
 type server struct {
@@ -137,6 +138,40 @@ func TestNodeGetsItsUpstream(t *testing.T) {
 	r = s.announce("c", "sb_node", "n3", "sb_run", "1", "port", "7003", "sb_done", "10")
 	if r.Complete != 2 || r.Incomplete != 1 || len(r.Peers) != len("0:") {
 		t.Errorf("complete node: %+v", r)
+	}
+}
+
+// TestPortParameters: what a node tells of its port reaches the topology, within bounds, and what the tracker wants
+// confirmed soon it says.
+func TestPortParameters(t *testing.T) {
+	s := startServer(t, Options{})
+	tell := func(i int, more ...string) reading {
+		n := fmt.Sprint(i)
+		return s.announce(n, append([]string{"sb_node", n, "sb_run", "1", "port", fmt.Sprint(7000 + i), "sb_rate", "99999999999999999", "sb_speed", "999999999999"}, more...)...)
+	}
+	for i := range 3 {
+		tell(i)
+	}
+	nodes := s.images[testHash].nodes
+	for _, n := range nodes.all {
+		if n.Rate != maxRate || n.Speed != maxSpeed || n.Left != 100 || n.Rack != "127.0.0.0/24" {
+			t.Errorf("%+v", n.Report)
+		}
+	}
+	tell(2, "sb_rack", "r7")
+	if n := nodes.nodes["2"]; n.Rack != "r7" {
+		t.Errorf("rack %q", n.Rack)
+	}
+	s.now = s.now.Add(900 * time.Millisecond)
+	if r := tell(1, "sb_stall", "1"); r.Again != 500 {
+		t.Errorf("come again in %d ms", r.Again)
+	}
+	for _, bad := range []string{"sb_rate", "sb_speed"} {
+		for _, v := range []string{"-1", "x", "1e3"} {
+			if r := tell(1, bad, v); !strings.Contains(r.Failure, bad) {
+				t.Errorf("%s=%s: %q", bad, v, r.Failure)
+			}
+		}
 	}
 }
 

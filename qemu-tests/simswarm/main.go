@@ -28,6 +28,9 @@ func run(args []string, out, errOut io.Writer) error {
 	fs := flag.NewFlagSet("simswarm", flag.ContinueOnError)
 	fs.SetOutput(errOut)
 	nodes := fs.String("nodes", "100,1000,7000,20000", "numbers of nodes, one run for each")
+	all := fs.Bool("table", false, "the table: nodes that die, slow ones and boot storms, for each number of nodes")
+	seeds := fs.Int("seeds", 3, "seeds of a row of the table with up to 1,000 nodes")
+	measured := fs.String("validate", "", "compare with what benchswarm --json measured: a `FILE` of its lines")
 	counts := fs.Bool("counts", false, "print how often the tracker intervened")
 	asJSON := fs.Bool("json", false, "print JSON")
 	image := fs.Float64("image", 475, "size of the image, MB")
@@ -60,12 +63,25 @@ func run(args []string, out, errOut io.Writer) error {
 	if m.Server == 0 {
 		m.Server = m.Port
 	}
-	var results []Result
-	for word := range strings.SplitSeq(*nodes, ",") {
-		n, err := strconv.Atoi(word)
-		if err != nil {
-			return fmt.Errorf("--nodes %q: not a number", word)
+	if *measured != "" {
+		return validate(*measured, m, out)
+	}
+	numbers, err := parseNumbers(*nodes)
+	if err != nil {
+		return err
+	}
+	if *all {
+		if *seeds < 1 {
+			return fmt.Errorf("--seeds %d: want one at least", *seeds)
 		}
+		tell := tellTable(out)
+		if *asJSON {
+			tell = tellJSON(out)
+		}
+		return table(m, numbers, *seeds, tell)
+	}
+	var results []Result
+	for _, n := range numbers {
 		m.Nodes = n
 		r, err := simulate(m)
 		if err != nil {
@@ -80,6 +96,17 @@ func run(args []string, out, errOut io.Writer) error {
 	}
 	printTable(out, results, *counts)
 	return nil
+}
+
+func parseNumbers(list string) (numbers []int, err error) {
+	for word := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil {
+			return nil, fmt.Errorf("--nodes %q: not a number", word)
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers, nil
 }
 
 func simulate(m Model) (Result, error) {

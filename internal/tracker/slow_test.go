@@ -1,0 +1,270 @@
+package tracker
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// line drives nodes n0, n1, ... of one rack that announce every second. What they tell of their
+// ports is given; they get along at the rate of the swarm.
+type line struct {
+	t     *testing.T
+	top   *Topology
+	now   time.Time
+	done  int
+	rates map[int]int64 // bytes per second while pieces come; 0 in place of 100 MB/s
+	speed map[int]int
+	place map[int]Place
+	racks int // nodes of a rack, 0: all
+}
+
+func newLine(t *testing.T, s Settings) *line {
+	s.Pieces = 4000
+	return &line{t: t, top: NewTopology(s), now: epoch, rates: map[int]int64{}, speed: map[int]int{}, place: map[int]Place{}}
+}
+
+func (l *line) report(i int) Report {
+	rate := l.rates[i]
+	if rate == 0 {
+		rate = 100e6
+	}
+	r := Report{
+		Node: fmt.Sprint("n", i), Run: "1", Addr: numbered(i), Rack: "a", Speed: l.speed[i],
+		Done: max(0, l.done-3*i), Left: int64(4000-max(0, l.done-3*i)) * 1e6,
+	}
+	if l.racks > 0 {
+		r.Rack = fmt.Sprint("rack", i/l.racks)
+	}
+	if r.Done > 0 {
+		r.Rate = rate
+	}
+	return r
+}
+
+func (l *line) round(nodes int) {
+	l.now = l.now.Add(time.Second)
+	l.done += 90
+	for i := range nodes {
+		l.place[i] = l.top.Announce(l.now, l.report(i))
+	}
+}
+
+func (l *line) slow(want ...int) {
+	l.t.Helper()
+	slow := map[string]bool{}
+	for _, i := range want {
+		slow[fmt.Sprint("n", i)] = true
+	}
+	for _, n := range l.top.all {
+		if n.slow != slow[n.Node] {
+			l.t.Errorf("node %s: slow is %v", n.Node, n.slow)
+		}
+	}
+}
+
+// TestSlowPortsAtOnce: nodes whose pieces come slowly are found together, however little flows, and
+// those behind them, whose pieces come slowly because of them, are not taken for slow.
+func TestSlowPortsAtOnce(t *testing.T) {
+	l := newLine(t, Settings{})
+	slow := map[int]bool{3: true, 4: true, 9: true}
+	for range 8 {
+		for i := range 14 {
+			delete(l.rates, i)
+			if p := l.place[i]; slow[i] || len(p.Upstreams) > 0 && slow[indexOf(p)] {
+				l.rates[i] = 25e6
+			}
+		}
+		l.round(14)
+	}
+	l.slow(3, 4, 9)
+	if l.place[5].Upstreams[0] != numbered(2) || l.place[10].Upstreams[0] != numbered(8) {
+		t.Errorf("5 takes from %v, 10 from %v", l.place[5], l.place[10])
+	}
+}
+
+func indexOf(p Place) int {
+	b := p.Upstreams[0].Addr().As4()
+	return int(b[2])<<8 | int(b[3])
+}
+
+// TestRoomToSpare: where less flows than the ports carry, what one carries less than others does not matter.
+func TestRoomToSpare(t *testing.T) {
+	l := newLine(t, Settings{})
+	l.rates[0] = 10e6
+	for i := 1; i < 10; i++ {
+		l.rates[i] = int64(200e6 + i*100e6)
+	}
+	for range 5 {
+		l.round(10)
+	}
+	l.slow()
+}
+
+// TestSlowSender: several followers one after another that get little prove that it is their upstream.
+func TestSlowSender(t *testing.T) {
+	l := newLine(t, Settings{})
+	for range 24 {
+		l.round(12)
+		for i := range 12 {
+			delete(l.rates, i)
+			if len(l.place[i].Upstreams) > 0 && indexOf(l.place[i]) == 4 {
+				l.rates[i] = 20e6
+			}
+		}
+	}
+	l.slow(4)
+}
+
+// TestToldSlow: a port that says that it is slow is put behind at once, and comes back when most are so.
+func TestToldSlow(t *testing.T) {
+	l := newLine(t, Settings{})
+	for i := range 8 {
+		l.speed[i] = 1000
+	}
+	l.speed[1], l.speed[2] = 100, 0
+	for i := range 4 {
+		l.place[i] = l.top.Announce(l.now, l.report(i))
+	}
+	l.top.Announce(l.now, l.report(1))
+	l.slow(1)
+	if p := l.top.Announce(l.now, l.report(2)); p.Upstreams[0] != numbered(0) {
+		t.Errorf("2 takes from %v", p)
+	}
+	for i := 4; i < 8; i++ {
+		l.speed[i] = 100
+		l.top.Announce(l.now, l.report(i))
+	}
+	for range 8 {
+		l.round(8)
+	}
+	l.slow()
+}
+
+// TestSilentDeath: the second report of a stall, half a second later, is enough if the upstream was
+// not heard meanwhile; one that waits itself is not dead.
+func TestSilentDeath(t *testing.T) {
+	l := newLine(t, Settings{})
+	for range 3 {
+		l.round(6)
+	}
+	stall := func(i int) Place {
+		r := l.report(i)
+		r.Stalled = true
+		return l.top.Announce(l.now, r)
+	}
+	// Node 2 dies at once; 3, 4 and 5 get nothing any more.
+	l.now = l.now.Add(600 * time.Millisecond)
+	for _, i := range []int{5, 3, 4} { // 3 has said that it waits when 4 does
+		p := stall(i)
+		if (p.Again == confirmStall) != (i != 4) || len(p.Upstreams) != 1 || indexOf(p) != i-1 {
+			t.Errorf("%d is told %+v", i, p)
+		}
+	}
+	l.now = l.now.Add(confirmStall)
+	for i := range 2 {
+		l.top.Announce(l.now, l.report(i))
+	}
+	if p := stall(5); indexOf(p) != 4 || p.Again != 0 {
+		t.Errorf("5 is told %+v, 4 waits like it", p)
+	}
+	if p := stall(3); indexOf(p) != 1 {
+		t.Errorf("3 is told %+v, 2 is dead", p)
+	}
+	if p := stall(4); indexOf(p) != 3 {
+		t.Errorf("4 is told %+v, 3 lives", p)
+	}
+}
+
+// TestTrunk: in a swarm too large for a chain nobody feeds more than two, and each rack gets the image once
+// and gives it on once, slow nodes or not.
+func TestTrunk(t *testing.T) {
+	const nodes, rack = 400, 20
+	l := newLine(t, Settings{Chain: 100})
+	l.racks = rack
+	for i := range nodes {
+		l.speed[i] = map[bool]int{true: 100, false: 1000}[i%10 == 3]
+	}
+	for range 4 {
+		l.round(nodes)
+	}
+	if l.top.shape != trunk {
+		t.Fatalf("the shape is %d", l.top.shape)
+	}
+	fed, in, out := map[int]int{}, map[int]int{}, map[int]int{}
+	for i := range nodes {
+		if p := l.place[i]; p.Seeder {
+			in[i/rack]++
+		} else {
+			u := indexOf(p)
+			fed[u]++
+			if l.speed[u] == 100 {
+				t.Errorf("%d takes from %d, which is slow", i, u)
+			}
+			if u/rack != i/rack {
+				in[i/rack]++
+				out[u/rack]++
+			}
+		}
+	}
+	for i, n := range fed {
+		if n > 2 {
+			t.Errorf("%d feeds %d", i, n)
+		}
+	}
+	for r := range nodes / rack {
+		if in[r] != 1 || out[r] > 1 {
+			t.Errorf("rack %d: %d in, %d out", r, in[r], out[r])
+		}
+	}
+}
+
+// TestLate: a node that comes late does not go among those that have much, whose follower would get
+// half from then on; when many do, the chain becomes a trunk.
+func TestLate(t *testing.T) {
+	l := newLine(t, Settings{})
+	l.racks = 10
+	for range 8 {
+		l.round(20)
+	}
+	r := l.report(30)
+	r.Rack = "rack0"
+	r.Done = 0
+	p := l.top.Announce(l.now, r)
+	if indexOf(p) != 19 {
+		t.Errorf("the late node takes from %d", indexOf(p))
+	}
+	l.round(20)
+	if p := l.place[10]; indexOf(p) != 9 {
+		t.Errorf("10 takes from %d now", indexOf(p))
+	}
+	for i := range leastLate + 1 {
+		r.Node, r.Addr = fmt.Sprint("late", i), numbered(100+i)
+		l.top.Announce(l.now, r)
+	}
+	l.round(20)
+	if l.top.shape != trunk || l.top.late != 0 {
+		t.Errorf("shape %d, %d are late", l.top.shape, l.top.late)
+	}
+}
+
+func TestSpeedClasses(t *testing.T) {
+	for _, c := range []struct {
+		a, b int
+		slow bool
+	}{{1000, 1000, false}, {100, 1000, true}, {1000, 2500, true}, {10000, 25000, true}, {20000, 25000, false}, {10, 10_000_000, true}, {0, 1000, false}} {
+		var s speeds
+		for range 3 {
+			s.count(&node{}, c.b)
+		}
+		n := &node{}
+		s.count(n, c.a)
+		if s.slow(n.speedClass) != c.slow {
+			t.Errorf("%d among %d Mbit/s: slow is %v", c.a, c.b, !c.slow)
+		}
+		s.count(n, 0)
+		if s.sum != 3 {
+			t.Errorf("%d ports counted", s.sum)
+		}
+	}
+}
