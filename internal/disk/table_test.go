@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,6 +86,7 @@ func TestWriteGPT(t *testing.T) {
 			if out := run(t, "sfdisk", "--verify", p); strings.Contains(out, "ackup") || !strings.Contains(out, "No errors detected") {
 				t.Error(out)
 			}
+			checkProtectiveMBR(t, p, size/512)
 			checkSfdisk(t, p, table, 512)
 			if s := sfdiskJSON(t, p).PartitionTable; s.ID != diskGUID || s.LastLBA != size/512-34 {
 				t.Errorf("disk %s, last usable sector %d; want %s, %d", s.ID, s.LastLBA, diskGUID, size/512-34)
@@ -97,27 +99,64 @@ func TestWriteGPT(t *testing.T) {
 	}
 }
 
+// The same with sectors of 4096 bytes, to 100 TiB. sgdisk and sfdisk must be told of the sector size by a block device.
 func TestWriteGPT4096(t *testing.T) {
-	file := sparse(t, 64*mib)
-	dev := loop(t, file, "-b", "4096")
-	d := open(t, dev)
-	if d.SectorSize() != 4096 {
-		t.Fatalf("sector size %d", d.SectorSize())
+	for _, size := range []int64{64 * mib, 3 << 40, 10 << 40, 100 << 40} {
+		t.Run(FormatSize(size), func(t *testing.T) {
+			dev := loop(t, sparse(t, size), "-b", "4096")
+			d := open(t, dev)
+			if d.SectorSize() != 4096 {
+				t.Fatalf("sector size %d", d.SectorSize())
+			}
+			table := imagefmt.Table{Kind: imagefmt.TableGPT, GUID: diskGUID, Partitions: gptPartitions(mib, 16*mib)}
+			if size > 1<<40 {
+				table.Partitions[1].Length = size - 34*mib
+			}
+			if err := WriteTable(d, table); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.RereadTable(); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if out := run(t, "sgdisk", "-v", dev); !strings.Contains(out, "No problems found") {
+				t.Error(out)
+			}
+			if out := run(t, "sfdisk", "--verify", dev); strings.Contains(out, "ackup") || !strings.Contains(out, "No errors detected") {
+				t.Error(out)
+			}
+			checkSfdisk(t, dev, table, 4096)
+			if s := sfdiskJSON(t, dev).PartitionTable; s.LastLBA != size/4096-6 {
+				t.Errorf("last usable sector %d, want %d", s.LastLBA, size/4096-6)
+			}
+			want := fmt.Sprint(table.Partitions[1].Length)
+			if got := strings.TrimSpace(run(t, "blockdev", "--getsize64", PartitionPath(dev, 5))); got != want {
+				t.Errorf("the kernel says that partition 5 has %s bytes, want %s", got, want)
+			}
+			checkProtectiveMBR(t, dev, size/4096)
+		})
 	}
-	table := imagefmt.Table{Kind: imagefmt.TableGPT, GUID: diskGUID, Partitions: gptPartitions(mib, 16*mib)}
-	if err := WriteTable(d, table); err != nil {
+}
+
+// checkProtectiveMBR looks at UEFI 2.10, 5.2.3: one partition of type 0xee from sector 1 over the whole disk, or 2^32-1 sectors.
+func checkProtectiveMBR(t *testing.T, path string, sectors int64) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.RereadTable(); err != nil {
+	defer f.Close()
+	b := make([]byte, 512)
+	if _, err := f.ReadAt(b, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Close(); err != nil {
-		t.Fatal(err)
+	e := b[446:462]
+	first, n := binary.LittleEndian.Uint32(e[8:]), binary.LittleEndian.Uint32(e[12:])
+	if e[4] != 0xee || first != 1 || int64(n) != min(sectors-1, 1<<32-1) || len(bytes.Trim(b[462:510], "\x00")) > 0 || b[510] != 0x55 || b[511] != 0xaa {
+		t.Errorf("the protective MBR says % x", b[446:])
 	}
-	if out := run(t, "sgdisk", "-v", dev); !strings.Contains(out, "No problems found") {
-		t.Error(out)
-	}
-	checkSfdisk(t, dev, table, 4096)
 }
 
 func TestWriteMBR(t *testing.T) {

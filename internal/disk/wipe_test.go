@@ -115,6 +115,24 @@ func TestWipeWholeDisk(t *testing.T) {
 		{"md 1.1", md("1.1"), "md 1.1 superblock at offset 0"},
 		{"md 1.2", md("1.2"), "md 1.2 superblock at offset 4096"},
 		{"zfs", zfs, "ZFS label 3 at offset"},
+		{"f2fs", tool("mkfs.f2fs", "-q"), "F2FS superblock at offset 5120"},
+		{"nilfs2", big("mkfs.nilfs2", "-q"), "NILFS2 superblock at offset 1024"},
+		{"jfs", tool("mkfs.jfs", "-q"), "JFS superblock at offset 32768"},
+		{"reiserfs", tool("mkreiserfs", "-q", "-ff"), "reiserfs superblock at offset 65536"},
+		{"exfat", tool("mkfs.exfat"), "exFAT boot sector at offset 0"},
+		{"ntfs", tool("mkfs.ntfs", "-q", "-F", "-f"), "NTFS boot sector at offset 0"},
+		{"udf", tool("mkudffs", "-b", "512"), "UDF descriptor at offset 32768"},
+		{"squashfs", files("mksquashfs", "-noappend", "-quiet"), "squashfs superblock at offset 0"},
+		{"erofs", files("mkfs.erofs"), "EROFS superblock at offset 1024"},
+		{"bcache", func(t *testing.T, p string) { run(t, "make-bcache", "-B", p) }, "bcache at offset 4096"},
+		{"dm-verity", func(t *testing.T, p string) { run(t, "veritysetup", "format", sparse(t, mib), p) }, "dm-verity superblock at offset 0"},
+		{"dm-integrity", func(t *testing.T, p string) {
+			run(t, "truncate", "-s", "64M", p)
+			put(t, p, 0, []byte("integrt\x00\x04"))
+		}, "dm-integrity superblock at offset 0"},
+		{"sun", label("sun"), "Sun disk label at offset 0"},
+		{"mac", label("mac"), "Apple partition map at offset 512"},
+		{"sgi", func(t *testing.T, p string) { run(t, "sh", "-c", "echo 'label: sgi' | sfdisk -q "+p) }, "SGI disk label at offset 0"},
 		{"gpt", tool("sgdisk", "-n", "1:0:0"), "backup GPT at offset 67108352"},
 		{"mbr", func(t *testing.T, p string) { run(t, "sh", "-c", "echo 'start=2048, type=83' | sfdisk -q "+p) }, "MBR at offset 0"},
 	}
@@ -136,6 +154,39 @@ func TestWipeWholeDisk(t *testing.T) {
 			checkClean(t, p)
 			checkUntouched(t, p, before, tt.name == "zfs")
 		})
+	}
+}
+
+// label makes a partition table of those that only parted knows.
+func label(kind string) func(*testing.T, string) {
+	return func(t *testing.T, p string) { run(t, "parted", "-s", p, "mklabel", kind) }
+}
+
+// big is tool for file systems that do not fit on the common disk.
+func big(name string, args ...string) func(*testing.T, string) {
+	return func(t *testing.T, p string) {
+		run(t, "truncate", "-s", "256M", p)
+		run(t, name, append(slices.Clone(args), p)...)
+	}
+}
+
+// files puts a read-only file system, which a tool makes of a directory, at the start of the disk.
+func files(name string, args ...string) func(*testing.T, string) {
+	return func(t *testing.T, p string) {
+		dir, out := t.TempDir(), p+".image"
+		if err := os.WriteFile(dir+"/file", []byte("content"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if name == "mkfs.erofs" {
+			run(t, name, append(slices.Clone(args), out, dir)...)
+		} else {
+			run(t, name, append([]string{dir, out}, args...)...)
+		}
+		b, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, p, 0, b)
 	}
 }
 
@@ -291,6 +342,26 @@ func TestWipe4096(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(file); bytes.Contains(b, []byte("EFI PART")) {
 		t.Error("a GPT header is left")
+	}
+}
+
+// Every magic string of the list is found in every place where it may stand, also those of systems whose tools are not here.
+func TestWipeEverySignature(t *testing.T) {
+	const size = 8 * mib
+	for _, s := range signatures {
+		for _, off := range s.at(size) {
+			if off+s.clear > size {
+				continue // only on larger disks
+			}
+			p := sparse(t, size)
+			put(t, p, off+s.magicOff, []byte(s.magic))
+			if cleared := wipe(t, p); len(cleared) == 0 {
+				t.Errorf("%s at %d was not found", s.name, off)
+			}
+			if b, _ := os.ReadFile(p); len(bytes.Trim(b, "\x00")) > 0 {
+				t.Errorf("%s at %d was not cleared", s.name, off)
+			}
+		}
 	}
 }
 

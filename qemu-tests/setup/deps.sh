@@ -31,6 +31,18 @@ for_tests=(
   "mdadm:/usr/sbin/mdadm"
   "lvm2:/usr/sbin/lvm"
   "cryptsetup-bin:/usr/sbin/cryptsetup"
+  "f2fs-tools:/usr/sbin/mkfs.f2fs"
+  "nilfs-tools:/usr/sbin/mkfs.nilfs2"
+  "jfsutils:/usr/sbin/mkfs.jfs"
+  "reiserfsprogs:/usr/sbin/mkreiserfs"
+  "bcache-tools:/usr/sbin/make-bcache"
+  "exfatprogs:/usr/sbin/mkfs.exfat"
+  "ntfs-3g:/usr/sbin/mkfs.ntfs"
+  "squashfs-tools:/usr/bin/mksquashfs"
+  "erofs-utils:/usr/bin/mkfs.erofs"
+  "udftools:/usr/sbin/mkudffs"
+  "parted:/usr/sbin/parted"
+  "file:/usr/bin/file"
   "aria2:/usr/bin/aria2c"                         # a foreign BitTorrent client
   "python3-libtorrent:/usr/share/doc/python3-libtorrent" # another one, of EZIO and qBittorrent
   "dnsmasq-base:/usr/sbin/dnsmasq"                # a foreign DHCP server
