@@ -13,8 +13,12 @@ import (
 
 // finish does what then= says after a deployment.
 func (n *node) finish(cfg *params.Config) {
-	n.say("deployed; then: %s", cfg.Then)
-	then := cfg.Then
+	then := next(cfg)
+	if cfg.Action == params.ActionPlan {
+		n.say("planned, nothing was written; then: %s", then)
+	} else {
+		n.say("deployed; then: %s", then)
+	}
 	if then == params.ThenKexec && !kexecLoaded() {
 		n.say("no kernel is loaded for kexec: rebooting into the disk instead")
 		then = params.ThenReboot
@@ -28,6 +32,14 @@ func (n *node) finish(cfg *params.Config) {
 		n.end(unix.LINUX_REBOOT_CMD_POWER_OFF)
 	}
 	n.rescue()
+}
+
+// next is what follows: after a dry run there is nothing to start.
+func next(cfg *params.Config) params.Then {
+	if cfg.Action == params.ActionPlan && cfg.Then == params.ThenKexec {
+		return params.ThenShell
+	}
+	return cfg.Then
 }
 
 // syncLimit is for the last sync(2): on a disk that has stopped answering it would never end.

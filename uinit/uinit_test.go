@@ -50,6 +50,21 @@ func TestConsoleIsPlain(t *testing.T) {
 	}
 }
 
+// A dry run does not start what is on the disk.
+func TestNext(t *testing.T) {
+	for _, c := range []struct {
+		action     params.Action
+		then, want params.Then
+	}{
+		{params.ActionDeploy, params.ThenKexec, params.ThenKexec}, {params.ActionPlan, params.ThenKexec, params.ThenShell},
+		{params.ActionPlan, params.ThenPowerOff, params.ThenPowerOff}, {params.ActionPlan, params.ThenReboot, params.ThenReboot},
+	} {
+		if got := next(&params.Config{Action: c.action, Then: c.then}); got != c.want {
+			t.Errorf("%s, then %s: %s, want %s", c.action, c.then, got, c.want)
+		}
+	}
+}
+
 // oneReaper: a second one in the same process would take the first one's children away.
 var oneReaper = sync.OnceValue(newChildren)
 

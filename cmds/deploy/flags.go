@@ -13,18 +13,24 @@ import (
 
 	"swarmboot/internal/cli"
 	"swarmboot/internal/deploy"
+	"swarmboot/internal/layout"
 	"swarmboot/internal/params"
 )
 
 const cmdlinePath = "/proc/cmdline"
 
 const usage = `Usage: deploy --server URL --image NAME --disk DISK [OPTIONS]
+       deploy --server URL --image NAME --layout LAYOUT [OPTIONS]
        deploy --cmdline [OPTIONS]
 
 Writes an image to a disk of this machine, every block through the swarm, and seeds it to other nodes.
 The disk is overwritten. DISK is a selector (/dev/PATH, serial=X, wwn=X, model=X, size=10G..2T, "only") or
 the path of an existing file that stands for a disk. Until everything is verified the disk has no partitions,
 so that a run that was cut off leaves nothing that boots.
+
+With --layout the image goes where a layout says: to partitions at other places, to several disks, to arrays; what the
+layout keeps stays byte for byte. LAYOUT is the name of a layout on the server, or a file FILE.json. --plan shows what
+would be done and writes nothing.
 
 With --then kexec the deployed system's kernel is loaded. --then is carried out by deploy itself, except
 as a child of process 1 or with --cmdline: then process 1 does it, after deploy has ended with code 0.
@@ -52,6 +58,8 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	f.StringVar(&c.o.Server, "server", "", "`URL` of the server, such as http://192.0.2.1:8080")
 	f.StringVar(&c.o.Image, "image", "", "`NAME` of the image")
 	f.StringVar(&c.o.Disk, "disk", "", "`DISK` to overwrite")
+	f.StringVar(&c.o.Layout, "layout", "", "`LAYOUT` that says which disks, partitions and arrays the image goes to: a name on the server, or a\nfile that ends in .json; instead of --disk")
+	f.BoolVar(&c.o.Plan, "plan", false, "show what would be done to which disks, and write nothing")
 	f.StringVar(&verify, "verify", "", "none, write (every hash is checked on what is written) or readback (and on what the\ndisk returns afterwards); default write")
 	f.StringVar(&grow, "grow", "", "on a disk larger than the image's: last (the last partition grows into the rest, and its file\nsystem with it) or none; default last for a block device, none for a file")
 	f.StringVar(&bootEntry, "boot-entry", "", "boot entry of the deployed system in this machine's UEFI firmware: first, after-network (behind the\nnetwork entry that the machine was booted from) or none; default none")
@@ -115,7 +123,7 @@ func given(f *flag.FlagSet) map[string]bool {
 // at a shell, which disk it is, whether the machine's firmware is changed, and whether the machine goes away.
 func profileMust(set map[string]bool) map[string]bool {
 	given := map[string]bool{"seed": set["linger"], "bootentry": set["boot-entry"] || !set["cmdline"]}
-	for _, name := range []string{"disk", "grow", "then", "verify"} {
+	for _, name := range []string{"disk", "grow", "layout", "then", "verify"} {
 		given[name] = set[name] || !set["cmdline"] && (name == "disk" || name == "then")
 	}
 	return given
@@ -144,7 +152,15 @@ func (c *config) merge(p *params.Config, set map[string]bool) {
 	}
 	fill("server", &c.o.Server, p.Server)
 	fill("image", &c.o.Image, p.Image)
-	fill("disk", &c.o.Disk, p.Disk)
+	if !set["layout"] { // which disks are meant is one choice
+		fill("disk", &c.o.Disk, p.Disk)
+	}
+	if !set["disk"] {
+		fill("layout", &c.o.Layout, p.Layout)
+	}
+	if !set["plan"] {
+		c.o.Plan = p.Action == params.ActionPlan
+	}
 	fill("then", &c.o.Then, string(p.Then))
 	if !set["verify"] {
 		c.o.Verify = p.Verify
@@ -168,8 +184,11 @@ func (c *config) check() error {
 			return cli.Usagef("--%s: not given (--help lists the options)", v.name)
 		}
 	}
-	if c.o.Disk == "" && !c.cmdline {
+	if c.o.Disk == "" && c.o.Layout == "" && !c.cmdline {
 		return cli.Usagef("--disk: not given; \"only\" means the only disk of the machine")
+	}
+	if err := c.readLayout(); err != nil {
+		return err
 	}
 	switch c.o.Then {
 	case "":
@@ -180,6 +199,23 @@ func (c *config) check() error {
 	}
 	if c.o.Seed < 0 || c.o.Stall <= 0 || c.o.Patience <= 0 {
 		return cli.Usagef("--linger, --stall and --patience: not a time that can be waited for")
+	}
+	return nil
+}
+
+// readLayout reads a layout that is given as a file.
+func (c *config) readLayout() error {
+	if !strings.HasSuffix(c.o.Layout, ".json") {
+		return nil
+	}
+	f, err := os.Open(c.o.Layout)
+	if err != nil {
+		return cli.Usagef("--layout: %w", err)
+	}
+	defer f.Close()
+	c.o.LayoutJSON, err = io.ReadAll(io.LimitReader(f, layout.MaxLayout+1))
+	if err != nil {
+		return cli.Usagef("--layout: %w", err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +22,7 @@ import (
 type testServer struct {
 	URL     string
 	dir     string
+	layouts map[string]string // JSON by name
 	tracker *tracker.Tracker
 	seeder  *swarm.Seeder
 
@@ -34,7 +36,7 @@ type testServer struct {
 func newServer(t *testing.T, rate int64) *testServer {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	s := &testServer{dir: t.TempDir(), tracker: tracker.New(tracker.Options{Logger: quiet}),
+	s := &testServer{dir: t.TempDir(), layouts: map[string]string{}, tracker: tracker.New(tracker.Options{Logger: quiet}),
 		infos: map[string][20]byte{}, nodes: map[string][]event.Progress{}, heard: make(chan struct{}, 1)}
 	var err error
 	s.seeder, err = swarm.NewSeeder(swarm.SeederOptions{Listen: "127.0.0.1:0", UploadRate: rate, Logger: quiet})
@@ -48,6 +50,14 @@ func newServer(t *testing.T, rate int64) *testServer {
 	mux.Handle("GET /announce", s.tracker)
 	mux.Handle("GET /scrape", s.tracker)
 	mux.HandleFunc("POST /api/v1/nodes", s.report)
+	mux.HandleFunc("GET /layouts/{name}", func(w http.ResponseWriter, r *http.Request) {
+		text, ok := s.layouts[r.PathValue("name")]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		io.WriteString(w, text) //nolint:errcheck // the node has gone
+	})
 	h := httptest.NewServer(mux)
 	t.Cleanup(h.Close)
 	s.URL = h.URL

@@ -45,6 +45,12 @@ type Options struct {
 	Image  string // name of the image
 	Disk   string // disk.ParseSelector, or the path of a regular file
 
+	// Layout is the name of a layout on the server; LayoutJSON is one that is there already. They take the place of Disk and Grow.
+	Layout     string
+	LayoutJSON []byte
+	// Plan: show what would be done, and write nothing.
+	Plan bool
+
 	Verify    params.Verify    // "" is write
 	Grow      params.Grow      // "" is last for a block device, none for a file
 	Then      string           // "kexec" loads the deployed system's kernel; anything else is left to the caller
@@ -119,6 +125,9 @@ func Run(ctx context.Context, o Options, report func(event.Progress)) (*Result, 
 	e := &engine{o: o, c: c, run: run}
 	e.rep = newReporter(event.Progress{Node: o.Node, Run: run, Image: o.Image, Phase: event.PhaseManifest}, c.post, report)
 	defer e.close()
+	if o.Plan {
+		e.rep.end = event.PhasePlan
+	}
 	err = e.rep.follow(ctx, e.steps(), e.undo)
 	return &Result{Last: e.rep.snapshot(), KexecLoaded: e.loaded, Then: e.o.Then, OnError: e.o.OnError}, err
 }
@@ -126,6 +135,9 @@ func Run(ctx context.Context, o Options, report func(event.Progress)) (*Result, 
 func (o *Options) fill() error {
 	if o.Image == "" {
 		return cli.Usagef("image: no name given")
+	}
+	if o.Disk != "" && (o.Layout != "" || o.LayoutJSON != nil) {
+		return cli.Usagef("disk and layout: the layout says which disks are meant; give one of the two")
 	}
 	switch o.Verify {
 	case "":
@@ -156,19 +168,24 @@ func (o *Options) fill() error {
 }
 
 func (e *engine) steps() []step {
+	if e.o.Plan {
+		return []step{{name: event.PhaseManifest, run: e.manifest}, {name: event.PhaseSelect, run: e.showPlan}}
+	}
 	return []step{
 		{name: event.PhaseManifest, run: e.manifest},
 		e.hookStep(event.PhaseBeforeDisks, params.HookBeforeDisks),
 		{name: event.PhaseSelect, run: e.selectDisk},
 		{name: event.PhaseWipe, run: e.wipe},
 		{name: event.PhasePartition, run: func(context.Context) error { return e.w.stageTable() }},
+		{name: event.PhaseRAID, run: func(ctx context.Context) error { return e.w.assemble(ctx) }, when: func() bool { return e.w.makesArrays() }},
 		{name: event.PhaseFetch, run: e.fetch},
 		{name: event.PhaseSync, run: func(context.Context) error { return e.w.sync() }},
 		{name: event.PhaseVerify, run: e.verify},
+		{name: event.PhaseMkfs, run: func(ctx context.Context) error { return e.w.makeFS(ctx) }, when: func() bool { return e.w.makesFS() }},
 		{name: event.PhaseReread, run: func(context.Context) error { return e.w.finishTable() }},
 		{name: event.PhaseSeed, run: e.seed, when: func() bool { return e.o.Seed > 0 }},
 		// These change blocks that other nodes may want, and need the disk for themselves: nobody depends on this node now.
-		{name: event.PhaseGrow, run: e.grow, when: func() bool { return e.o.Grow == params.GrowLast }},
+		{name: event.PhaseGrow, run: e.grow, when: func() bool { return e.o.Grow == params.GrowLast || e.hasLayout() }},
 		e.hookStep(event.PhaseAfterWrite, params.HookAfterWrite),
 		{name: event.PhaseIdentity, run: e.identity, when: e.hasIdentity},
 		e.hookStep(event.PhaseBeforeKexec, params.HookBeforeKexec),
@@ -190,6 +207,9 @@ func (e *engine) manifest(ctx context.Context) (err error) {
 }
 
 func (e *engine) selectDisk(ctx context.Context) error {
+	if e.hasLayout() {
+		return e.selectPlan(ctx)
+	}
 	path, remark, err := chooseDisk(e.o.Disk)
 	if err != nil {
 		return err

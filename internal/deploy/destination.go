@@ -18,12 +18,18 @@ type destination interface {
 	wipe(ctx context.Context) error
 	// stageTable writes tables by which nothing boots and nothing that is kept is lost.
 	stageTable() error
+	// assemble makes arrays, if there are any (makesArrays).
+	assemble(ctx context.Context) error
+	makesArrays() bool
 	// target takes the pieces. index is asked, from the first write on, for the image's index, which must be there by then.
 	target(index func() *imagefmt.Index) swarm.Target
 	// sync returns when the media have everything.
 	sync() error
 	// readBack compares what the devices return with the index.
 	readBack(ctx context.Context, ix *imagefmt.Index) error
+	// makeFS makes new file systems, if there are any (makesFS).
+	makeFS(ctx context.Context) error
+	makesFS() bool
 	// finishTable writes the final tables and has the kernel read them.
 	finishTable() error
 	// growFileSystem lets go of the disks and grows what has become larger. A file system that does not grow is a warning.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -57,9 +58,19 @@ func (e *engine) settle(p *params.Profile) error {
 	o := &e.o
 	c := &params.Config{Disk: o.Disk, Verify: o.Verify, Then: params.Then(o.Then), OnError: params.OnError(o.OnError), Append: o.Append,
 		Seed: o.Seed, Grow: o.Grow, BootEntry: o.BootEntry}
-	if err := p.Apply(c, o.Given); err != nil {
+	given := o.Given
+	if given["disk"] || given["layout"] { // one choice: which disks are meant
+		given = maps.Clone(given)
+		given["disk"], given["layout"] = true, true
+	}
+	c.Layout = o.Layout
+	if err := p.Apply(c, given); err != nil {
 		return err
 	}
+	if c.Disk != "" && (c.Layout != "" || o.LayoutJSON != nil) {
+		return errors.New("parameters: disk and layout: the layout says which disks are meant; give one of the two")
+	}
+	o.Layout = c.Layout
 	o.BootEntry = c.BootEntry
 	o.Disk, o.Verify, o.Then, o.OnError, o.Append, o.Seed, o.Grow = c.Disk, c.Verify, string(c.Then), string(c.OnError), c.Append, c.Seed, c.Grow
 	return nil

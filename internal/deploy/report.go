@@ -25,6 +25,7 @@ type reporter struct {
 	post  poster // nil: no server
 	local func(event.Progress)
 	start time.Time
+	end   event.Phase // of a run that went well
 	wake  chan struct{}
 	leave chan struct{} // closed when the server lets a seeding node go
 
@@ -47,7 +48,7 @@ func newReporter(p event.Progress, post poster, local func(event.Progress)) *rep
 	if local == nil {
 		local = func(event.Progress) {}
 	}
-	return &reporter{post: post, local: local, start: now, heard: now, p: p, every: reportEvery,
+	return &reporter{post: post, local: local, start: now, heard: now, end: event.PhaseDone, p: p, every: reportEvery,
 		wake: make(chan struct{}, 1), leave: make(chan struct{})}
 }
 

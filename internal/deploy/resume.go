@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/disk"
 )
 
 // gptArray is the size in bytes of a partition array as stageTable writes it (UEFI 2.10, section 5.3).
@@ -20,31 +21,51 @@ const gptArray = 128 * 128
 // worth while to look for pieces of the image on the disk: each is believed by its SHA-256 alone. A disk that
 // cannot be read here is not recognized; the steps that follow will tell.
 func (w *writer) unfinished() bool {
-	switch w.m.Table.Kind {
+	t := w.m.Table
+	t.Partitions = nil
+	return isStaged(w.dev, t)
+}
+
+// isStaged says whether a disk has the table t, which lists what is kept only, and no boot code.
+func isStaged(dev *disk.Device, t imagefmt.Table) bool {
+	switch t.Kind {
 	case imagefmt.TableGPT:
-		return w.unfinishedGPT()
+		return isStagedGPT(dev, t)
 	case imagefmt.TableMBR:
-		return w.unfinishedMBR()
+		return isStagedMBR(dev, t)
 	}
 	return false // a bare file system has no place for a mark
 }
 
-func (w *writer) unfinishedGPT() bool {
-	want, err := uuid.Parse(w.m.Table.GUID)
+func isStagedGPT(dev *disk.Device, t imagefmt.Table) bool {
+	want, err := uuid.Parse(t.GUID)
 	if err != nil {
 		return false
 	}
-	sector := int64(w.dev.SectorSize())
+	sector := int64(dev.SectorSize())
 	header := make([]byte, 92)
-	if _, err := w.dev.ReadAt(header, sector); err != nil || string(header[:8]) != "EFI PART" {
+	if _, err := dev.ReadAt(header, sector); err != nil || string(header[:8]) != "EFI PART" {
 		return false
 	}
 	if !bytes.Equal(header[56:72], mixedEndian(want)) || binary.LittleEndian.Uint64(header[72:]) != 2 {
 		return false
 	}
 	entries := make([]byte, gptArray)
-	_, err = w.dev.ReadAt(entries, 2*sector)
-	return err == nil && allZero(entries)
+	if _, err := dev.ReadAt(entries, 2*sector); err != nil {
+		return false
+	}
+	for _, p := range t.Partitions {
+		id, err := uuid.Parse(p.UUID)
+		if err != nil || p.Number < 1 || p.Number > len(entries)/128 {
+			return false
+		}
+		e := entries[128*(p.Number-1):][:128]
+		if !bytes.Equal(e[16:32], mixedEndian(id)) {
+			return false
+		}
+		clear(e)
+	}
+	return allZero(entries)
 }
 
 // mixedEndian is how a GPT stores a GUID (UEFI 2.10, appendix A).
@@ -52,14 +73,24 @@ func mixedEndian(u uuid.UUID) []byte {
 	return []byte{u[3], u[2], u[1], u[0], u[5], u[4], u[7], u[6], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]}
 }
 
-func (w *writer) unfinishedMBR() bool {
-	want, err := strconv.ParseUint(strings.TrimPrefix(w.m.Table.DiskSignature, "0x"), 16, 32)
+func isStagedMBR(dev *disk.Device, t imagefmt.Table) bool {
+	want, err := strconv.ParseUint(strings.TrimPrefix(t.DiskSignature, "0x"), 16, 32)
 	if err != nil || want == 0 {
 		return false
 	}
 	b := make([]byte, 512)
-	if _, err := w.dev.ReadAt(b, 0); err != nil || b[510] != 0x55 || b[511] != 0xaa {
+	if _, err := dev.ReadAt(b, 0); err != nil || b[510] != 0x55 || b[511] != 0xaa {
 		return false
+	}
+	for _, p := range t.Partitions {
+		if p.Number < 1 || p.Number > 4 {
+			return false
+		}
+		e := b[446+16*(p.Number-1):][:16]
+		if int64(binary.LittleEndian.Uint32(e[8:]))*int64(dev.SectorSize()) != p.Start {
+			return false
+		}
+		clear(e)
 	}
 	return uint64(binary.LittleEndian.Uint32(b[440:])) == want && allZero(b[446:510]) && allZero(b[:440])
 }

@@ -36,7 +36,7 @@ func (r *reporter) follow(ctx context.Context, steps []step, undo func()) error 
 		limit = finalLimit
 	}
 	r.update(func(p *event.Progress) {
-		p.Phase = event.PhaseDone
+		p.Phase = r.end
 		if err != nil {
 			p.Phase, p.Error, p.ExitCode = event.PhaseFailed, err.Error(), cli.Code(err)
 		}

@@ -48,6 +48,8 @@ func (v *View) enter(p event.Progress) {
 	switch p.Phase {
 	case event.PhaseDone:
 		v.summary(p)
+	case event.PhasePlan:
+		fmt.Fprintf(v.w, "a dry run: nothing was written\n")
 	case event.PhaseFailed:
 		fmt.Fprintf(v.w, "failed after %.1f s\n", p.Seconds)
 	default:

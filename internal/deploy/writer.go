@@ -171,6 +171,12 @@ func (w *writer) undo() {
 // target implements destination: the image's bytes are where they were.
 func (w *writer) target(func() *imagefmt.Index) swarm.Target { return w.dev }
 
+// Arrays and new file systems are made by layouts only.
+func (w *writer) makesArrays() bool              { return false }
+func (w *writer) assemble(context.Context) error { return nil }
+func (w *writer) makesFS() bool                  { return false }
+func (w *writer) makeFS(context.Context) error   { return nil }
+
 // attach implements destination; a part of a file becomes a loop device.
 func (w *writer) attach(ctx context.Context, n int) (device string, release func() error, err error) {
 	if w.dev.IsBlock() {

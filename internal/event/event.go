@@ -15,9 +15,11 @@ const (
 	PhaseSelect      Phase = "select"       // which disk
 	PhaseWipe        Phase = "wipe"         // old signatures
 	PhasePartition   Phase = "partition"    // the new table
+	PhaseRAID        Phase = "raid"         // arrays of a layout
 	PhaseFetch       Phase = "fetch"        // pieces through the swarm, straight to the disk
 	PhaseSync        Phase = "sync"         // fsync
 	PhaseVerify      Phase = "verify"       // raw hashes read back
+	PhaseMkfs        Phase = "mkfs"         // new file systems and swap areas of a layout
 	PhaseReread      Phase = "reread"       // the kernel reads the new table
 	PhaseSeed        Phase = "seed"         // finished, others still depend on this node
 	PhaseGrow        Phase = "grow"         // the last file system grown into the rest of a larger disk
@@ -28,16 +30,17 @@ const (
 	PhaseBootEntry   Phase = "bootentry"    // the firmware is told of the deployed system
 	PhaseLoad        Phase = "load"         // kernel and initrd of the deployed system loaded
 	PhaseDone        Phase = "done"
+	PhasePlan        Phase = "plan" // the end of a dry run: what would have been done was shown, nothing was written
 	PhaseFailed      Phase = "failed"
 )
 
 // Ended says whether no message follows one with this phase.
-func (p Phase) Ended() bool { return p == PhaseDone || p == PhaseFailed }
+func (p Phase) Ended() bool { return p == PhaseDone || p == PhaseFailed || p == PhasePlan }
 
 // Complete says whether a node in this phase holds every piece of its image.
 func (p Phase) Complete() bool {
 	switch p {
-	case PhaseSync, PhaseVerify, PhaseReread, PhaseSeed, PhaseGrow, PhaseAfterWrite, PhaseIdentity, PhaseUUIDs, PhaseBeforeKexec, PhaseBootEntry, PhaseLoad, PhaseDone:
+	case PhaseSync, PhaseVerify, PhaseMkfs, PhaseReread, PhaseSeed, PhaseGrow, PhaseAfterWrite, PhaseIdentity, PhaseUUIDs, PhaseBeforeKexec, PhaseBootEntry, PhaseLoad, PhaseDone:
 		return true
 	}
 	return false

@@ -20,8 +20,8 @@ type definition struct {
 }
 
 var definitions = []definition{
-	{"action", "deploy|shell", "deploy", "what the node does; shell: nothing, wait for a person",
-		choice(func(c *Config) *Action { return &c.Action }, ActionDeploy, ActionShell)},
+	{"action", "deploy|plan|shell", "deploy", "what the node does; plan: show what a deployment would do to which disks, write nothing; shell: nothing, wait for a person",
+		choice(func(c *Config) *Action { return &c.Action }, ActionDeploy, ActionPlan, ActionShell)},
 	{"append", `"TEXT"`, "", "added to the kernel command line of the deployed system",
 		func(c *Config, v string) error { c.Append = v; return nil }},
 	{"bootentry", "first|after-network|none", "after-network", "boot entry of the deployed system in UEFI firmware; after-network: behind the network entry that the node was booted from, first of all when there is none",
@@ -34,7 +34,8 @@ var definitions = []definition{
 		setDisk},
 	{"grow", "last|none", "last", "on a disk larger than the image's; last: the last partition grows into the rest, and its file system (ext4, XFS, btrfs) with it",
 		choice(func(c *Config) *Grow { return &c.Grow }, GrowLast, GrowNone)},
-	{"image", "NAME", "", "image on the server; needed for action=deploy", setImage},
+	{"image", "NAME", "", "image on the server; needed for action=deploy and plan", setImage},
+	{"layout", "NAME", "", "layout on the server: which disks, partitions and arrays the image goes to, and what is kept; without one it goes to one disk, see disk", setLayout},
 	{"nic", "MAC|NAME", "", "the only network interface to use; without it all that have a link", setNIC},
 	{"onerror", "shell|reboot|poweroff", "shell", "what follows a failed deployment",
 		choice(func(c *Config) *OnError { return &c.OnError }, OnErrorShell, OnErrorReboot, OnErrorPowerOff)},
@@ -99,6 +100,15 @@ func setImage(c *Config, v string) error {
 		return fmt.Errorf("want letters, digits and . _ + - only, beginning with a letter or digit")
 	}
 	c.Image = v
+	return nil
+}
+
+// setLayout takes the names that images have too: both are files on the server.
+func setLayout(c *Config, v string) error {
+	if !imageName.MatchString(v) {
+		return fmt.Errorf("want letters, digits and . _ + - only, beginning with a letter or digit")
+	}
+	c.Layout = v
 	return nil
 }
 

@@ -16,6 +16,7 @@ type Config struct {
 	Server string // base URL of the server, without a trailing slash; "" = the DHCP server's
 	Image  string // "" only with ActionShell
 	Disk   string // disk selector, see disk.ParseSelector; "" = the only disk
+	Layout string // name of a layout on the server, which says what goes to which disks; "" = none
 
 	Action  Action
 	Then    Then
@@ -55,6 +56,7 @@ type BootEntry string
 // The values of the parameters.
 const (
 	ActionDeploy Action = "deploy"
+	ActionPlan   Action = "plan" // a dry run
 	ActionShell  Action = "shell"
 
 	ThenKexec    Then = "kexec"

@@ -99,7 +99,7 @@ func ParseCmdline(line string) (*Config, error) {
 			errs = append(errs, err)
 		}
 	}
-	if c.Action == ActionDeploy && c.Image == "" && len(errs) == 0 {
+	if c.Action != ActionShell && c.Image == "" && len(errs) == 0 {
 		errs = append(errs, &Error{Prefix + "image", "", "missing: which image is to be deployed?"})
 	}
 	return c, errors.Join(errs...)

@@ -1,0 +1,205 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"swarmboot/imagefmt"
+	"swarmboot/internal/disk"
+	"swarmboot/internal/layout"
+	"swarmboot/internal/progress"
+	"swarmboot/internal/swarm"
+)
+
+// planned puts an image where the plan of a layout says. It is a destination.
+//
+// What is on the disks while they are being filled: a disk on which nothing is kept has a table without partitions. A disk on
+// which partitions are kept has one that lists these and no others, at their places and with their UUIDs; it is
+// put in the place of the old table so that the kept ones are in the valid one at every moment (disk.ReplaceTable). No
+// staged table has boot code. So nothing of the image can be found by a firmware, and nothing that is kept is lost,
+// whenever the power fails. Only when everything is verified the final tables follow.
+//
+// Members of arrays have their superblocks before that, and a rescue system may assemble the array: it finds there what a
+// half-copied file system looks like, but no firmware starts from it, since boot loaders lie in partitions
+// that no table lists yet.
+type planned struct {
+	m      *imagefmt.Manifest
+	plan   *layout.Plan
+	say    func(string)
+	disks  []*plannedDisk // as in plan.Disks
+	arrays []*plannedArray
+	image  *mapped
+
+	resumed bool // there may be pieces of the image on the disks
+	whole   bool // everything is there, verified
+	closed  bool
+}
+
+// newPlanned opens the disks.
+func newPlanned(m *imagefmt.Manifest, plan *layout.Plan, say func(string)) (*planned, error) {
+	w := &planned{m: m, plan: plan, say: say}
+	for i := range plan.Arrays {
+		w.arrays = append(w.arrays, &plannedArray{ArrayPlan: plan.Arrays[i]})
+	}
+	for _, d := range plan.Disks {
+		dev, err := disk.Open(d.Disk.Path)
+		if err != nil {
+			_ = w.close() // nothing was written
+			return nil, openError(err)
+		}
+		w.disks = append(w.disks, &plannedDisk{DiskPlan: d, dev: dev})
+	}
+	return w, nil
+}
+
+// unfinished says whether every disk that bytes of the image go to has the table that stageTable leaves.
+func (w *planned) unfinished() bool {
+	found := false
+	for _, i := range w.imageDisks() {
+		if d := w.disks[i]; !isStaged(d.dev, d.staged()) {
+			return false
+		}
+		found = true
+	}
+	w.resumed = found
+	return found
+}
+
+// imageDisks are the indices of the disks that bytes of the image go to.
+func (w *planned) imageDisks() []int {
+	var all []int
+	add := func(r layout.Ref) {
+		if r.Disk >= 0 && !slices.Contains(all, r.Disk) {
+			all = append(all, r.Disk)
+		}
+	}
+	for _, c := range w.plan.Contents {
+		if c.Source.Len == 0 {
+			continue
+		}
+		add(c.On)
+		if c.On.Array >= 0 {
+			for _, r := range w.plan.Arrays[c.On.Array].Members {
+				add(r)
+			}
+		}
+	}
+	return all
+}
+
+// target lays the image over the places. What has none is dropped, but for what hashes need.
+func (w *planned) target(index func() *imagefmt.Index) swarm.Target {
+	w.image.aside.must = sync.OnceValue(func() []imagefmt.Extent {
+		must, err := w.image.partlyPlaced(index())
+		if err != nil {
+			w.say("what is not placed cannot be told from the index: " + err.Error()) // ParseIndex has read it all: it cannot be
+		}
+		return must
+	})
+	return w.image
+}
+
+// lay makes the map of the image. The arrays are there.
+func (w *planned) lay() error {
+	var segments []segment
+	for _, c := range w.plan.Contents {
+		if c.Source.Len == 0 {
+			continue
+		}
+		dev, _, err := w.place(c.On)
+		if err != nil {
+			return err
+		}
+		segments = append(segments, segment{c.Source, dev, c.Offset})
+	}
+	var err error
+	w.image, err = newMapped(w.m.DiskSize, segments)
+	return err
+}
+
+// place returns the space that a ref means, and its size in bytes.
+func (w *planned) place(r layout.Ref) (space, int64, error) {
+	if r.Array >= 0 {
+		a := w.arrays[r.Array]
+		return part{a.dev, 0, a.dev.Size()}, a.dev.Size(), nil
+	}
+	d := w.disks[r.Disk]
+	e, err := d.extent(r.Partition)
+	return part{d.dev, e.Off, e.Len}, e.Len, err
+}
+
+// devices are all open disks and arrays, arrays first.
+func (w *planned) devices() []*disk.Device {
+	var all []*disk.Device
+	for _, a := range w.arrays {
+		if a.dev != nil {
+			all = append(all, a.dev)
+		}
+	}
+	for _, d := range w.disks {
+		all = append(all, d.dev)
+	}
+	return all
+}
+
+func (w *planned) sync() error {
+	for _, dev := range w.devices() {
+		if err := dev.Sync(); err != nil {
+			return err
+		}
+	}
+	if n := w.image.dropped.Load(); n > 0 {
+		w.say(fmt.Sprintf("%s of the image have no place in the layout and were left out", progress.Bytes(n)))
+	}
+	return nil
+}
+
+func (w *planned) readBack(ctx context.Context, ix *imagefmt.Index) error {
+	for _, dev := range w.devices() {
+		if err := dev.DropCaches(); err != nil {
+			return err
+		}
+	}
+	var done atomic.Int64
+	stop := every(2*time.Second, func() {
+		w.say(fmt.Sprintf("read back %s of %s", progress.Bytes(done.Load()), progress.Bytes(w.m.UsedBytes+w.m.ZeroBytes)))
+	})
+	defer stop()
+	if err := verifyMapped(ctx, w.image, ix, &done); err != nil {
+		return err
+	}
+	return verifyZero(ctx, w.image, ix.Zero(), &done)
+}
+
+func (w *planned) close() error {
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	var errs []error
+	for _, dev := range w.devices() {
+		errs = append(errs, dev.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// reopen takes hold of the disks again after close.
+func (w *planned) reopen() error {
+	for _, d := range w.disks {
+		dev, err := disk.Open(d.Disk.Path)
+		if err != nil {
+			return err
+		}
+		if err := dev.CheckTable(d.staged(), d.Disk.LogicalSector, len(d.Kept) > 0); err != nil {
+			return errors.Join(err, dev.Close())
+		}
+		d.dev = dev
+	}
+	w.closed = false
+	return nil
+}

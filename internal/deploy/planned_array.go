@@ -1,0 +1,179 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"swarmboot/imagefmt"
+	"swarmboot/internal/cli"
+	"swarmboot/internal/disk"
+	"swarmboot/internal/layout"
+	"swarmboot/internal/md"
+)
+
+// plannedArray is an array of the plan.
+type plannedArray struct {
+	layout.ArrayPlan
+	device string       // node, "" until it runs
+	dev    *disk.Device // nil until it runs
+}
+
+// superblockRoom is what is zeroed at both ends of a member so that no version of an md superblock is left: 1.0 and 0.90 lie
+// within the last 128 KiB, the others in the first 8.
+const superblockRoom = 128 << 10
+
+// checkArrays refuses arrays that could not be made, before anything is written.
+func (w *planned) checkArrays() error {
+	if len(w.arrays) == 0 {
+		return nil
+	}
+	levels := []int{}
+	for _, a := range w.arrays {
+		levels = append(levels, a.Level)
+		for _, r := range slices.Concat(a.Members, a.Spares) {
+			if !w.disks[r.Disk].dev.IsBlock() {
+				return cli.WithCode(cli.CodeDisk, fmt.Errorf("array %s: %s is a file: members of arrays are block devices", a.Name, w.disks[r.Disk].Disk.Path))
+			}
+		}
+	}
+	if err := md.Load(context.Background(), levels...); err != nil {
+		return cli.WithCode(cli.CodeDisk, fmt.Errorf("arrays: %w", err))
+	}
+	return nil
+}
+
+// stopRunning stops the arrays that a plan wants stopped, so that their disks can be opened.
+func stopRunning(ctx context.Context, plan *layout.Plan) error {
+	var stopped []string
+	for _, d := range plan.Disks {
+		for _, name := range d.Stop {
+			if slices.Contains(stopped, name) {
+				continue
+			}
+			if err := md.Stop(ctx, "/dev/"+name); err != nil {
+				return cli.WithCode(cli.CodeDisk, err)
+			}
+			stopped = append(stopped, name)
+		}
+	}
+	return nil
+}
+
+// assemble makes the arrays. The kernel is shown partitions that no table lists yet: see planned. An array that is there as
+// planned, of a run that was cut off, is taken as it is.
+func (w *planned) assemble(ctx context.Context) error {
+	for i, d := range w.disks {
+		if !w.holdsMembers(i) {
+			continue
+		}
+		if err := d.dev.Share(); err != nil {
+			return err
+		}
+		if d.Table.Kind == imagefmt.TableNone {
+			continue
+		}
+		if err := d.dev.ShowPartitions(d.Table); err != nil {
+			return err
+		}
+	}
+	for _, a := range w.arrays {
+		if err := w.makeArray(ctx, a); err != nil {
+			return err
+		}
+	}
+	return w.lay()
+}
+
+func (w *planned) makesArrays() bool { return len(w.arrays) > 0 }
+
+func (w *planned) holdsMembers(i int) bool {
+	return slices.ContainsFunc(w.arrays, func(a *plannedArray) bool {
+		return slices.ContainsFunc(slices.Concat(a.Members, a.Spares), func(r layout.Ref) bool { return r.Disk == i })
+	})
+}
+
+func (w *planned) makeArray(ctx context.Context, a *plannedArray) error {
+	made, err := md.Create(ctx, md.Spec{
+		Shape: md.Shape{Level: a.Level, Metadata: a.Metadata, Chunk: a.Chunk, Bitmap: a.Bitmap},
+		Name:  a.Name, Members: w.nodes(a.Members), Spares: w.nodes(a.Spares),
+	})
+	if err != nil {
+		return err
+	}
+	a.device = made.Device
+	if a.dev, err = disk.Open(made.Device); err != nil {
+		return openError(err)
+	}
+	if a.dev.Size() != a.Size {
+		return fmt.Errorf("array %s: it has %d bytes, %d were planned", a.Name, a.dev.Size(), a.Size)
+	}
+	state := "made"
+	if made.Reused {
+		state = "was there"
+	}
+	w.say(fmt.Sprintf("array %s: RAID %d, %s, %s", a.Name, a.Level, disk.FormatSize(a.Size), state))
+	return nil
+}
+
+func (w *planned) nodes(refs []layout.Ref) []string {
+	var all []string
+	for _, r := range refs {
+		all = append(all, disk.PartitionPath(w.disks[r.Disk].Disk.Path, r.Partition))
+	}
+	return all
+}
+
+// dismantle lets go of everything, stops the arrays that were made, takes hold of the disks again and clears what made their parts
+// members.
+func (w *planned) dismantle(ctx context.Context) error {
+	if len(w.arrays) == 0 && !w.closed {
+		return nil
+	}
+	errs := []error{w.close()}
+	for _, a := range w.arrays {
+		a.dev = nil
+		if a.device != "" {
+			errs = append(errs, md.Stop(ctx, a.device))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := w.reopen(); err != nil {
+		return err
+	}
+	for _, a := range w.arrays {
+		if a.device == "" {
+			continue
+		}
+		for _, r := range slices.Concat(a.Members, a.Spares) {
+			s, size, err := w.place(r)
+			if err == nil {
+				err = zeroEdges(ctx, s, size, superblockRoom)
+			}
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// zeroEdges zeroes the first and the last n bytes of a place.
+func zeroEdges(ctx context.Context, s space, size, n int64) error {
+	n = min(n, size)
+	if err := s.Zero(ctx, 0, n); err != nil {
+		return err
+	}
+	return s.Zero(ctx, size-n, n)
+}
+
+// resyncs says how far the arrays' initial resync has come; it goes on in the background, and after kexec.
+func (w *planned) resyncs() (all []string) {
+	for _, a := range w.arrays {
+		if p, err := md.Resync(a.device); err == nil && p.Action != "idle" {
+			all = append(all, fmt.Sprintf("array %s: %s", a.Name, p))
+		}
+	}
+	return all
+}

@@ -1,0 +1,204 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"swarmboot/imagefmt"
+	"swarmboot/internal/disk"
+	"swarmboot/internal/layout"
+	"swarmboot/internal/progress"
+)
+
+// plannedDisk is a disk of the plan, open.
+type plannedDisk struct {
+	layout.DiskPlan
+	dev   *disk.Device
+	dirty bool // was written to
+}
+
+// keptParts are the entries of the partitions that stay.
+func (d *plannedDisk) keptParts() []imagefmt.Partition {
+	var kept []imagefmt.Partition
+	for _, p := range d.Table.Partitions {
+		if slices.Contains(d.Kept, p.Number) {
+			kept = append(kept, p)
+		}
+	}
+	return kept
+}
+
+func (d *plannedDisk) keptExtents() []imagefmt.Extent {
+	var kept []imagefmt.Extent
+	for _, p := range d.keptParts() {
+		kept = append(kept, imagefmt.Extent{Off: p.Start, Len: p.Length})
+	}
+	return kept
+}
+
+// staged is the table that the disk has while it is being filled.
+func (d *plannedDisk) staged() imagefmt.Table {
+	t := d.Table
+	t.BootCode, t.Partitions = nil, d.keptParts()
+	return t
+}
+
+// extent is where partition n lies, for 0 the disk.
+func (d *plannedDisk) extent(n int) (imagefmt.Extent, error) {
+	if n == 0 {
+		return imagefmt.Extent{Len: d.dev.Size()}, nil
+	}
+	for _, p := range d.Table.Partitions {
+		if p.Number == n {
+			return imagefmt.Extent{Off: p.Start, Len: p.Length}, nil
+		}
+	}
+	return imagefmt.Extent{}, fmt.Errorf("plan: %s has no partition %d", d.Disk.Path, n)
+}
+
+// wipe clears signatures, and what the layout wants cleared, on all disks, around what is kept. The old tables of disks with
+// kept partitions stay until stageTable replaces them.
+func (w *planned) wipe(ctx context.Context) error {
+	for _, d := range w.disks {
+		kept := d.keptExtents()
+		cleared, err := disk.WipeKeeping(ctx, d.dev, kept)
+		d.dirty = err == nil || cleared != nil
+		if err != nil {
+			return err
+		}
+		if len(cleared) > 0 {
+			w.say(d.Disk.Path + ": cleared: " + strings.Join(cleared, ", "))
+		}
+		// A run that goes on where another was cut off finds there what that one has written.
+		if d.Wipe == disk.WipeNone || d.Wipe == "" || w.resumed {
+			continue
+		}
+		if len(kept) > 0 {
+			kept = append(kept, imagefmt.Extent{Len: tableRoom}, imagefmt.Extent{Off: d.dev.Size() - tableRoom, Len: tableRoom})
+		}
+		if err := w.clearDisk(ctx, d, disk.Gaps(d.dev.Size(), kept)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tableRoom is what is left alone at both ends of a disk that is cleared around kept partitions: the table that
+// lists them, with room to spare for an array that is not at its usual place.
+const tableRoom = 1 << 20
+
+func (w *planned) clearDisk(ctx context.Context, d *plannedDisk, gaps []imagefmt.Extent) error {
+	var done, total atomic.Int64
+	stop := every(2*time.Second, func() {
+		w.say(fmt.Sprintf("%s: %s: %s of %s", d.Disk.Path, d.Wipe, progress.Bytes(done.Load()), progress.Bytes(total.Load())))
+	})
+	defer stop()
+	d.dirty = true
+	c, err := disk.Clear(ctx, d.dev, d.Wipe, gaps, func(n, all int64) { done.Store(n); total.Store(all) })
+	if err == nil && c.Reason != "" {
+		w.say(c.Reason)
+	}
+	return err
+}
+
+// stageTable writes the staged tables; see planned.
+func (w *planned) stageTable() error {
+	for _, d := range w.disks {
+		if err := d.stage(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *plannedDisk) stage() error {
+	d.dirty = true
+	if len(d.Kept) > 0 {
+		return disk.ReplaceTable(d.dev, d.staged())
+	}
+	if err := disk.WriteTable(d.dev, d.staged()); err != nil {
+		return err
+	}
+	return d.dev.Sync()
+}
+
+// finishTable writes the final tables, the last step to disks that boot.
+func (w *planned) finishTable() error {
+	for _, d := range w.disks {
+		if d.Table.Kind == imagefmt.TableNone {
+			continue
+		}
+		write := disk.WriteTable
+		if len(d.Kept) > 0 {
+			write = disk.ReplaceTable
+		}
+		if err := write(d.dev, d.Table); err != nil {
+			return err
+		}
+		if err := d.dev.Sync(); err != nil {
+			return err
+		}
+	}
+	w.whole = true
+	for _, d := range w.disks {
+		if err := d.dev.RereadTable(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *planned) setWhole(whole bool) { w.whole = whole }
+
+// undo puts the staged tables back. What is kept stays as it is.
+func (w *planned) undo() {
+	if w.whole || !slices.ContainsFunc(w.disks, func(d *plannedDisk) bool { return d.dirty }) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), undoLimit)
+	defer cancel()
+	errs := []error{w.dismantle(ctx)}
+	for _, d := range w.disks {
+		if !d.dirty {
+			continue
+		}
+		err := w.undoDisk(ctx, d)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		w.say(d.Disk.Path + " is not whole: its partition table was cleared, it does not boot")
+	}
+	if err := errors.Join(errs...); err != nil {
+		w.say(fmt.Sprintf("the disks are not whole and could not be cleared: %v", err))
+	}
+}
+
+func (w *planned) undoDisk(ctx context.Context, d *plannedDisk) error {
+	// The table goes first here: a final one may be on the disk.
+	if len(d.Kept) > 0 {
+		if err := disk.ReplaceTable(d.dev, d.staged()); err != nil {
+			return err
+		}
+	}
+	if _, err := disk.WipeKeeping(ctx, d.dev, d.keptExtents()); err != nil {
+		return err
+	}
+	return d.dev.Sync()
+}
+
+// bootDisks are the disks that firmware could start from.
+func (w *planned) bootDisks() []bootDisk {
+	var all []bootDisk
+	for _, d := range w.disks {
+		if d.dev.IsBlock() {
+			all = append(all, bootDisk{path: d.Disk.Path, kept: d.Kept})
+		}
+	}
+	return all
+}
