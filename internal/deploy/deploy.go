@@ -93,6 +93,7 @@ type engine struct {
 	profile  *params.Profile
 	contents map[string][]byte // of the files that it gives by URL, by path
 	programs map[string][]byte // of its hooks, by name
+	changed  map[string]string // identifiers of partitions and file systems: old in lower case, new
 	mac      string            // of the interface that reaches the server; only when the profile asks for it
 
 	w       destination
@@ -188,6 +189,7 @@ func (e *engine) steps() []step {
 		{name: event.PhaseGrow, run: e.grow, when: func() bool { return e.o.Grow == params.GrowLast || e.hasLayout() }},
 		e.hookStep(event.PhaseAfterWrite, params.HookAfterWrite),
 		{name: event.PhaseIdentity, run: e.identity, when: e.hasIdentity},
+		e.uuidStep(),
 		e.hookStep(event.PhaseBeforeKexec, params.HookBeforeKexec),
 		e.bootEntryStep(),
 		{name: event.PhaseLoad, run: e.load, when: func() bool { return e.o.Then == string(params.ThenKexec) }},

@@ -39,6 +39,9 @@ func (e *engine) takeProfile(ctx context.Context) error {
 	if err == nil {
 		err = e.prepareHooks(ctx, p)
 	}
+	if err == nil {
+		err = e.prepareUUIDs(p)
+	}
 	if err != nil {
 		return cli.WithCode(profileCode(err), fmt.Errorf("profile of %s: %w", e.o.Node, err))
 	}
