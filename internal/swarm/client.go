@@ -12,21 +12,15 @@ import (
 	"time"
 
 	"github.com/anacrolix/torrent"
-	pp "github.com/anacrolix/torrent/peer_protocol"
 	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
 )
 
 const (
-	// queueCap is how many 16 KiB requests a peer is sent ahead of its answers. The library's own
-	// up to 1,024 are spread over many pieces, which then complete in bursts that every further
-	// node of a chain waits for.
-	queueCap = 32
-
 	dialTimeout      = 3 * time.Second  // on a LAN a peer answers at once or is gone
 	keepAlivePeriod  = 10 * time.Second // of an idle TCP connection
 	unackedTimeout   = 20 * time.Second // data that a dead peer does not acknowledge
-	burstBytes       = 256 << 10        // of the upload rate limit
+	burstBytes       = chunkMost        // of the upload rate limit: the least that lets one chunk pass
 	maxConnections   = 400              // for one image; a seeder of ordinary clients needs many
 	keepAliveMessage = 30 * time.Second
 )
@@ -80,7 +74,8 @@ func peerDialer(ip net.IP) *net.Dialer {
 	return d
 }
 
-func newClient(listen, prefix string, uploadRate int64, cb torrent.Callbacks, log *slog.Logger) (*client, error) {
+// newClient starts the library. It calls timed, if not nil, for each long message that came.
+func newClient(listen, prefix string, uploadRate int64, cb torrent.Callbacks, timed func(int64, time.Duration), log *slog.Logger) (*client, error) {
 	l, err := listenTCP(listen)
 	if err != nil {
 		return nil, err
@@ -92,8 +87,8 @@ func newClient(listen, prefix string, uploadRate int64, cb torrent.Callbacks, lo
 		return nil, fmt.Errorf("start the BitTorrent client: %w", err)
 	}
 	addr := l.Addr().(*net.TCPAddr)
-	cl.AddDialer(torrent.NetworkDialer{Network: "tcp", Dialer: connDialer{peerDialer(addr.IP)}})
-	cl.AddListener(peerListener{l})
+	cl.AddDialer(torrent.NetworkDialer{Network: "tcp", Dialer: connDialer{peerDialer(addr.IP), timed}})
+	cl.AddListener(peerListener{l, timed})
 	return &client{Client: cl, listener: l, port: addr.Port}, nil
 }
 
@@ -129,20 +124,8 @@ func clientConfig(prefix string, uploadRate int64, cb torrent.Callbacks, log *sl
 		cfg.UploadRateLimiter = rate.NewLimiter(rate.Limit(uploadRate), burstBytes)
 	}
 
-	cb.ReadExtendedHandshake = capQueue
-	cb.PeerConnAdded = append(cb.PeerConnAdded, func(pc *torrent.PeerConn) {
-		// Until the extended handshake, or for peers without one.
-		pc.PeerMaxRequests = min(pc.PeerMaxRequests, queueCap)
-	})
 	cfg.Callbacks = cb
 	return cfg
-}
-
-// capQueue runs before the library takes the peer's limit from the message.
-func capQueue(pc *torrent.PeerConn, m *pp.ExtendedHandshakeMessage) {
-	if m.Reqq == 0 || m.Reqq > queueCap {
-		m.Reqq = queueCap
-	}
 }
 
 func newPeerID(prefix string) string {

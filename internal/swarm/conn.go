@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,12 +16,15 @@ const (
 	maxMessage     = 1 << 20
 	// leastWait is the shortest rest of a message that is worth a system call to wait for.
 	leastWait = 2 << 10
-	// mostWait stays below the smallest receive buffer: the kernel cannot gather more.
-	mostWait = 32 << 10
+	// timedLeast is how much of a message has to follow its beginning for its time to be taken.
+	timedLeast = 40 << 10
+	// mostWait is what is waited for at once. The kernel makes its receive buffer twice as large,
+	// and wakes the reader early when it cannot.
+	mostWait = 128 << 10
 )
 
 // peerConn is a TCP connection to a peer that wakes its reader once for a message instead of once
-// for a segment. At 100 Mbit/s that is once in a millisecond for the 16 KiB of a chunk, and the
+// for a segment, or twice for a large one. At 100 Mbit/s a segment comes every tenth of a millisecond, and the
 // scheduler's work for the other wake-ups was most of a node's CPU time. It follows the lengths of
 // the peer protocol's messages (BEP 3) in what is read, and inside a message tells the kernel how
 // much is certain to come (SO_RCVLOWAT): that never waits for anything that might not be sent.
@@ -28,12 +32,17 @@ type peerConn struct {
 	*net.TCPConn
 	raw    syscall.RawConn
 	stream messages
-	lowat  int
-	off    atomic.Bool // the kernel refused
+	// Of the long message that is under way: when it began, which one it is, what was to come then.
+	began   time.Time
+	message int
+	rest    int64
+	timed   func(bytes int64, took time.Duration) // of a long message, from its first bytes on; may be nil
+	lowat   int
+	off     atomic.Bool // the kernel refused
 }
 
 // newPeerConn wraps TCP connections; others stay as they are.
-func newPeerConn(c net.Conn) net.Conn {
+func newPeerConn(c net.Conn, timed func(int64, time.Duration)) net.Conn {
 	tc, ok := c.(*net.TCPConn)
 	if !ok {
 		return c
@@ -45,7 +54,7 @@ func newPeerConn(c net.Conn) net.Conn {
 	if err != nil {
 		return c
 	}
-	return &peerConn{TCPConn: tc, raw: raw, lowat: 1}
+	return &peerConn{TCPConn: tc, raw: raw, lowat: 1, timed: timed}
 }
 
 // Read is called by one goroutine at a time.
@@ -53,9 +62,26 @@ func (c *peerConn) Read(b []byte) (int, error) {
 	n, err := c.TCPConn.Read(b)
 	if n > 0 {
 		c.stream.follow(b[:n])
+		c.clock()
 		c.expect(c.stream.rest())
 	}
 	return n, err
+}
+
+// clock times the long message that ends with this read, and notes when another one begins. What came
+// in the read that began a message says nothing of the rate.
+func (c *peerConn) clock() {
+	if c.timed == nil {
+		return
+	}
+	m := &c.stream
+	if !c.began.IsZero() && m.count != c.message {
+		c.timed(c.rest, time.Since(c.began))
+		c.began = time.Time{}
+	}
+	if c.began.IsZero() && m.left >= timedLeast {
+		c.began, c.message, c.rest = time.Now(), m.count, int64(m.left)
+	}
 }
 
 // expect lets the kernel wake the reader when n bytes have come, 0 for any.
@@ -83,6 +109,7 @@ type messages struct {
 	prefix [4]byte
 	have   int // bytes of prefix
 	left   int // bytes of the message that have not come
+	count  int // messages that are whole
 	lost   bool
 }
 
@@ -108,6 +135,9 @@ func (m *messages) follow(b []byte) {
 			n := min(m.left, len(b))
 			m.left -= n
 			b = b[n:]
+			if m.left == 0 {
+				m.count++
+			}
 			continue
 		}
 		n := copy(m.prefix[m.have:], b)
@@ -123,22 +153,28 @@ func (m *messages) follow(b []byte) {
 }
 
 // peerListener and connDialer give the library connections of ours.
-type peerListener struct{ net.Listener }
+type peerListener struct {
+	net.Listener
+	timed func(int64, time.Duration)
+}
 
 func (l peerListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return newPeerConn(c), nil
+	return newPeerConn(c, l.timed), nil
 }
 
-type connDialer struct{ *net.Dialer }
+type connDialer struct {
+	*net.Dialer
+	timed func(int64, time.Duration)
+}
 
 func (d connDialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := d.Dialer.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	return newPeerConn(c), nil
+	return newPeerConn(c, d.timed), nil
 }

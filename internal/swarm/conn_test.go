@@ -93,7 +93,7 @@ func TestPeerConnReadsAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	c := newPeerConn(raw)
+	c := newPeerConn(raw, nil)
 	if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		t.Fatal(err)
 	}

@@ -8,57 +8,44 @@ import (
 	"time"
 )
 
-// feed gives the gauge a piece of n chunks of 16 KiB, one every d, and returns the time after it.
-func feed(g *gauge, now time.Time, piece, n int, d time.Duration) (time.Time, bool) {
+// feed gives the gauge n chunks of 16 KiB, one every d, and returns the time after them.
+func feed(g *gauge, now time.Time, n int, d time.Duration) (_ time.Time, enough bool) {
 	for range n {
-		g.chunk(now, piece, 16<<10)
 		now = now.Add(d)
+		enough = g.chunk(now, 16<<10) || enough
 	}
-	return now, g.piece(piece)
+	return now, enough
 }
 
-// TestGauge: the pauses between pieces do not count, and one odd piece does not either.
+// TestGauge: pauses between pieces do not count, and what was told is not told again.
 func TestGauge(t *testing.T) {
-	var g gauge
+	g := gauge{pieceLength: 256 << 10}
 	now := time.Unix(1e9, 0)
 	if g.fed() || g.patience() != stallAfter || g.read() != 0 {
 		t.Error("a gauge that has seen nothing tells something")
 	}
 	first := 0
-	for i := range 2 * firstGauge {
+	for range 32 {
 		var enough bool
-		now, enough = feed(&g, now, i, 16, time.Millisecond)
-		if enough {
-			first++
-		}
-		now = now.Add(time.Second)
+		now, enough = feed(&g, now.Add(63*time.Millisecond), 16, time.Millisecond)
+		first += map[bool]int{true: 1}[enough]
 	}
-	feed(&g, now, 99, 16, time.Second)
-	if got := g.read(); got != 16<<20/1024*1000 {
+	if got := g.read(); got != 16<<10*1000 {
 		t.Errorf("%d bytes per second, want one chunk each millisecond", got)
 	}
 	if first != 1 || !g.fed() {
-		t.Errorf("enough pieces %d times, fed %v", first, g.fed())
+		t.Errorf("enough chunks %d times, fed %v", first, g.fed())
 	}
 	if g.read() != 0 {
-		t.Error("the same pieces are told twice")
+		t.Error("the same chunks are told twice")
 	}
-}
-
-// TestGaugeShortPieces: a piece of few chunks has no time to measure, nor one that came at once.
-func TestGaugeShortPieces(t *testing.T) {
-	var g gauge
-	now := time.Unix(1e9, 0)
-	for i := range 10 {
-		now, _ = feed(&g, now, i, leastSpan-1, time.Millisecond)
-		now, _ = feed(&g, now, 100+i, 16, 0)
-		g.piece(1000 + i) // of which no chunk was seen
-	}
+	feed(&g, now, gaugeChunks*(leastRuns-1), time.Millisecond)
 	if got := g.read(); got != 0 {
-		t.Errorf("%d bytes per second", got)
+		t.Errorf("a few chunks are %d bytes per second", got)
 	}
-	if len(g.open) != 0 {
-		t.Errorf("%d pieces are still open", len(g.open))
+	feed(&g, now, 10*gaugeChunks*gaugeRuns, 0)
+	if len(g.rates) > gaugeRuns {
+		t.Errorf("%d runs are kept", len(g.rates))
 	}
 }
 
@@ -66,12 +53,13 @@ func TestGaugeShortPieces(t *testing.T) {
 func TestPatience(t *testing.T) {
 	for _, c := range []struct{ chunk, want time.Duration }{
 		{time.Millisecond, stallLeast},
-		{10 * time.Millisecond, stallPieces * 150 * time.Millisecond},
+		{10 * time.Millisecond, stallPieces * 16 * 10 * time.Millisecond},
 		{time.Second, stallAfter},
 	} {
-		var g gauge
-		feed(&g, time.Unix(1e9, 0), 0, 16, c.chunk)
-		if got := g.patience(); got != c.want {
+		g := gauge{pieceLength: 256 << 10}
+		feed(&g, time.Unix(1e9, 0), 100, c.chunk)
+		g.read()
+		if got := g.patience(); (got - c.want).Abs() > time.Millisecond {
 			t.Errorf("a chunk each %v: patience is %v, want %v", c.chunk, got, c.want)
 		}
 	}
@@ -99,5 +87,25 @@ func TestSpeedOf(t *testing.T) {
 		if got := portSpeed(parsed); got < 0 {
 			t.Errorf("%s: %d Mbit/s", u, got)
 		}
+	}
+}
+
+// TestGaugeMessages: a large chunk counts like the small ones that it is made of.
+func TestGaugeMessages(t *testing.T) {
+	g := gauge{pieceLength: 256 << 10}
+	first := 0
+	for i := range 20 {
+		if g.message(240<<10, 20*time.Millisecond) {
+			first = i + 1
+		}
+	}
+	if first != firstGauge/4 {
+		t.Errorf("enough after %d messages", first)
+	}
+	if got := g.read(); got != 240<<10*50 {
+		t.Errorf("%d bytes per second", got)
+	}
+	if g.message(1<<20, 0); g.read() != 0 {
+		t.Error("what took no time has a rate")
 	}
 }

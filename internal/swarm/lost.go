@@ -45,7 +45,7 @@ func (s *Session) lostUpstreams(u upstreams) []netip.AddrPort {
 		return nil
 	}
 	var connected []netip.AddrPort
-	for _, pc := range s.torrent.PeerConns() {
+	for _, pc := range s.torrent.Load().PeerConns() {
 		if ap, err := netip.ParseAddrPort(pc.RemoteAddr.String()); err == nil {
 			connected = append(connected, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
 		}

@@ -61,7 +61,9 @@ func (s *Session) gotChunk(e torrent.ReceivedUsefulDataEvent) {
 		s.fromNodes.Add(n)
 	}
 	s.touch()
-	s.gauge.chunk(time.Now(), int(e.Message.Index), n)
+	if s.small.Load() && s.gauge.chunk(time.Now(), n) {
+		s.wakeUp() // the tracker waits for the rate
+	}
 	s.refill(pc)
 	s.blame.sent(int(e.Message.Index), pc)
 }
@@ -149,7 +151,7 @@ func (s *Session) addPeers(peers []netip.AddrPort) {
 		}
 	}
 	s.blame.mu.Unlock()
-	s.torrent.AddPeers(add)
+	s.torrent.Load().AddPeers(add)
 }
 
 // trim ends connections to upstreams that the tracker no longer names, once one that it names is
@@ -160,7 +162,7 @@ func (s *Session) trim(peers []netip.AddrPort) {
 	}
 	var old []*torrent.PeerConn
 	named := false
-	for _, pc := range s.torrent.PeerConns() {
+	for _, pc := range s.torrent.Load().PeerConns() {
 		if pc.Discovery != torrent.PeerSourceTracker {
 			continue
 		}
@@ -185,7 +187,7 @@ func (s *Session) trim(peers []netip.AddrPort) {
 
 // Feeding says whether a connected peer lacks pieces.
 func (s *Session) Feeding() bool {
-	for _, pc := range s.torrent.PeerConns() {
+	for _, pc := range s.torrent.Load().PeerConns() {
 		if pc.PeerPieces().GetCardinality() < uint64(s.o.Manifest.Pieces()) {
 			return true
 		}
@@ -230,7 +232,7 @@ func (s *Session) watch() {
 		case <-s.finished:
 			return
 		case <-s.failed:
-			s.torrent.DisallowDataDownload()
+			s.torrent.Load().DisallowDataDownload()
 			return
 		case <-tick.C:
 		}
@@ -240,6 +242,11 @@ func (s *Session) watch() {
 			s.wakeUp()
 		}
 		told, busy = now, slow
+		if s.onlyOrdinary() {
+			if err := s.takeSmallChunks(); err != nil {
+				s.fail(err)
+			}
+		}
 		if err := s.hopeless(); err != nil {
 			s.fail(err)
 		}
@@ -251,7 +258,7 @@ func (s *Session) hopeless() error {
 	if !s.stalled() {
 		return nil
 	}
-	peers := len(s.torrent.PeerConns())
+	peers := len(s.torrent.Load().PeerConns())
 	_, last := s.blame.bannedAny()
 	if last != nil && peers == 0 && quiet > noSourceWait {
 		return last

@@ -13,9 +13,6 @@ import (
 // by its API, so two of its names are reached here, and nowhere else; TestRefillFindsTheLibrary fails when
 // another version has them no more.
 
-// refillEvery is how many chunks arrive before the queue of requests is filled up again.
-const refillEvery = queueCap / 2
-
 // needRequests makes the library fill the peer's queue when its lock is released. It is called with that
 // lock held.
 //
@@ -45,8 +42,10 @@ func (s *Session) refill(pc *torrent.PeerConn) {
 	if !peakFound {
 		return
 	}
-	*(*int)(unsafe.Add(unsafe.Pointer(pc), peakOffset)) = queueCap
-	if s.chunks.Add(1)%refillEvery == 0 {
+	q := s.queueCap()
+	*(*int)(unsafe.Add(unsafe.Pointer(pc), peakOffset)) = q
+	// Small chunks: when half of the queue has been answered.
+	if s.chunks.Add(1)%max(1, int64(q)/2) == 0 {
 		needRequests(pc, "refill")
 	}
 }

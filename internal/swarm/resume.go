@@ -40,10 +40,10 @@ func (s *Session) resumePiece(ix *imagefmt.Index, piece int) {
 			// What cannot be read may still be written: disks replace bad sectors then.
 			s.log.Warn("a piece on the disk cannot be checked, it is fetched", "piece", piece, "err", err)
 		}
-		s.torrent.DownloadPieces(piece, piece+1)
+		s.torrent.Load().DownloadPieces(piece, piece+1)
 		return
 	}
-	s.torrent.Piece(piece).UpdateCompletion()
+	s.torrent.Load().Piece(piece).UpdateCompletion()
 	s.kept.Add(1)
 	s.gotPiece(piece, raw)
 }

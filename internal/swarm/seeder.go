@@ -11,6 +11,7 @@ import (
 
 	"github.com/anacrolix/torrent"
 	"github.com/anacrolix/torrent/metainfo"
+	pp "github.com/anacrolix/torrent/peer_protocol"
 	"github.com/anacrolix/torrent/storage"
 
 	"swarmboot/imagefmt"
@@ -36,7 +37,7 @@ func newSeeder(o SeederOptions, prefix string) (*Seeder, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	c, err := newClient(o.Listen, prefix, o.UploadRate, torrent.Callbacks{}, o.Logger)
+	c, err := newClient(o.Listen, prefix, o.UploadRate, torrent.Callbacks{}, nil, o.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +61,7 @@ func (s *Seeder) Add(metainfo []byte, payload io.ReaderAt) error {
 		InfoHash:                 mi.InfoHash,
 		InfoBytes:                mi.InfoBytes,
 		Storage:                  payloadStorage{r},
+		ChunkSize:                pp.Integer(chunkSize(false, mi.PieceLength)), // what nodes ask for comes from the library's pool of buffers
 		DisableInitialPieceCheck: true,
 	})
 	if t.Info() == nil {

@@ -27,7 +27,7 @@ type Session struct {
 	log       *slog.Logger
 	store     *store
 	client    *client
-	torrent   *torrent.Torrent
+	torrent   atomic.Pointer[torrent.Torrent]
 	announcer *announcer
 	ctx       context.Context
 	cancel    context.CancelFunc
@@ -46,7 +46,8 @@ type Session struct {
 	err               error
 
 	pieces, raw, kept            atomic.Int64
-	chunks                       atomic.Int64 // received
+	chunks, uploaded             atomic.Int64 // received; sent before the swarm was joined anew
+	small, offered               atomic.Bool  // chunks are small; ordinary clients would send some
 	zeroed                       atomic.Bool
 	fromServer, fromNodes, wrong atomic.Int64
 	progress                     atomic.Int64 // Unix nanoseconds of the last useful byte or write
@@ -72,6 +73,7 @@ func Join(ctx context.Context, o NodeOptions) (*Session, error) {
 		indexed: make(chan *imagefmt.Index, 1), wake: make(chan struct{}, 1),
 	}
 	s.blame.init()
+	s.gauge.pieceLength = o.Manifest.PieceLength
 	s.touch()
 	s.store = newStore(o, storeEvents{
 		index: func(ix *imagefmt.Index) { s.indexed <- ix }, piece: s.gotPiece, bad: s.gotBad, fail: s.fail, odd: s.cannotServe,
@@ -85,11 +87,7 @@ func Join(ctx context.Context, o NodeOptions) (*Session, error) {
 }
 
 func (s *Session) start() (err error) {
-	cb := torrent.Callbacks{
-		ReceivedUsefulData: []func(torrent.ReceivedUsefulDataEvent){s.gotChunk},
-		PeerConnClosed:     func(*torrent.PeerConn) { s.wakeUp() },
-	}
-	s.client, err = newClient(s.o.Listen, NodePeerIDPrefix, 0, cb, s.log)
+	s.client, err = newClient(s.o.Listen, NodePeerIDPrefix, 0, s.callbacks(), s.timed, s.log)
 	if err != nil {
 		return err
 	}
@@ -110,22 +108,9 @@ func (s *Session) start() (err error) {
 	if err != nil {
 		return errors.Join(err, s.client.close())
 	}
-	t, _ := s.client.AddTorrentOpt(torrent.AddTorrentOpts{
-		InfoHash:                 mi.InfoHash,
-		InfoBytes:                mi.InfoBytes,
-		Storage:                  s.store,
-		DisableInitialPieceCheck: true,
-	})
-	if t.Info() == nil {
-		return errors.Join(errors.New("the info dictionary does not match the info-hash"), s.client.close())
+	if err := s.addTorrent(); err != nil {
+		return errors.Join(err, s.client.close())
 	}
-	s.torrent = t
-	t.SetOnWriteChunkError(func(err error) {
-		if !errors.Is(err, errClosed) {
-			s.fail(err)
-		}
-	})
-	t.DownloadPieces(0, s.o.Manifest.IndexPieces())
 	s.work.Go(s.announceLoop)
 	s.work.Go(s.watch)
 	s.work.Go(s.afterIndex)
@@ -157,7 +142,6 @@ func (s *Session) Wait(ctx context.Context) error {
 
 // Stats are totals since Join.
 func (s *Session) Stats() Stats {
-	st := s.torrent.Stats()
 	return Stats{
 		PiecesDone:   int(s.pieces.Load()),
 		PiecesTotal:  s.o.Manifest.Pieces(),
@@ -166,7 +150,7 @@ func (s *Session) Stats() Stats {
 		BytesTotal:   s.o.Manifest.UsedBytes,
 		FromServer:   s.fromServer.Load(),
 		FromNodes:    s.fromNodes.Load(),
-		Uploaded:     st.BytesWrittenData.Int64(),
+		Uploaded:     s.uploaded.Load() + uploaded(s.torrent.Load()),
 		HashFailures: int(s.wrong.Load()),
 	}
 }
@@ -235,7 +219,7 @@ func (s *Session) afterIndex() {
 	if s.o.Resume {
 		s.work.Go(func() { s.resume(ix) })
 	} else {
-		s.torrent.DownloadPieces(ix.IndexPieces(), ix.Pieces())
+		s.torrent.Load().DownloadPieces(ix.IndexPieces(), ix.Pieces())
 	}
 	if err := s.writeZeros(ix.Zero()); err != nil {
 		if s.ctx.Err() == nil {
@@ -262,9 +246,6 @@ func (s *Session) writeZeros(extents []imagefmt.Extent) error {
 
 func (s *Session) gotPiece(piece int, raw int64) {
 	s.blame.forget(piece)
-	if s.gauge.piece(piece) {
-		s.wakeUp() // the tracker has waited for the rate
-	}
 	s.raw.Add(raw)
 	s.pieces.Add(1)
 	s.touch()

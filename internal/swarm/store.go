@@ -68,6 +68,8 @@ type store struct {
 	rebuild map[int]chan struct{} // closed when the rebuilding has ended
 	slots   chan struct{}
 	closed  bool
+	// generation counts how often the library opened the payload: what it does for an earlier opening is void.
+	generation int
 }
 
 // assembly is a piece whose chunks arrive. Different chunks are copied without a lock: the library
@@ -100,8 +102,11 @@ func newStore(o NodeOptions, on storeEvents) *store {
 
 // OpenTorrent implements storage.ClientImpl.
 func (s *store) OpenTorrent(context.Context, *metainfo.Info, metainfo.Hash) (storage.TorrentImpl, error) {
+	s.mu.Lock()
+	gen := s.generation
+	s.mu.Unlock()
 	return storage.TorrentImpl{
-		Piece:     func(p metainfo.Piece) storage.PieceImpl { return storePiece{s, p.Index()} },
+		Piece:     func(p metainfo.Piece) storage.PieceImpl { return storePiece{s, p.Index(), gen} },
 		NewReader: func() storage.TorrentReader { return nopCloser{s} },
 		Close:     func() error { return nil },
 	}, nil
@@ -115,16 +120,30 @@ func (s *store) shut() {
 	s.mu.Unlock()
 }
 
+// renew drops what was received of pieces that are not whole, before the library opens the payload again.
+func (s *store) renew() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.generation++
+	s.changed.Broadcast()
+	for s.active > 0 {
+		s.changed.Wait()
+	}
+	clear(s.open)
+	s.waiting = 0
+}
+
 // storePiece is one piece. It implements storage.SelfHashing, so that hashing and writing happen
 // in one step on the library's hashing goroutines, and a piece is announced only when the target
 // has taken it.
 type storePiece struct {
 	s     *store
 	piece int
+	gen   int
 }
 
-func (p storePiece) WriteAt(b []byte, off int64) (int, error) { return p.s.writeChunk(p.piece, b, off) }
-func (p storePiece) SelfHash() (metainfo.Hash, error)         { return p.s.finish(p.piece) }
+func (p storePiece) WriteAt(b []byte, off int64) (int, error) { return p.writeChunk(b, off) }
+func (p storePiece) SelfHash() (metainfo.Hash, error)         { return p.s.finish(p.piece, p.gen) }
 func (p storePiece) MarkComplete() error                      { return nil }
 func (p storePiece) MarkNotComplete() error                   { return nil }
 
@@ -138,16 +157,17 @@ func (p storePiece) Completion() storage.Completion {
 	return storage.Completion{Ok: true, Complete: p.s.done[p.piece]}
 }
 
-func (s *store) writeChunk(piece int, b []byte, off int64) (int, error) {
+func (p storePiece) writeChunk(b []byte, off int64) (int, error) {
+	s, piece := p.s, p.piece
 	s.mu.Lock()
 	a := s.open[piece]
 	// Waiting only while a write is under way: it ends, so this does too, even when the chunk
 	// that would finish a piece comes after this one in the library's batch.
-	for a == nil && s.waiting >= maxWaiting && s.active > 0 && !s.closed {
+	for a == nil && s.waiting >= maxWaiting && s.active > 0 && !s.closed && p.gen == s.generation {
 		s.changed.Wait()
 		a = s.open[piece]
 	}
-	if s.closed {
+	if s.closed || p.gen != s.generation {
 		s.mu.Unlock()
 		return 0, errClosed
 	}
@@ -166,14 +186,14 @@ func (s *store) writeChunk(piece int, b []byte, off int64) (int, error) {
 
 // finish hashes a piece that is whole and writes it. An error means that nothing is wrong with
 // what the peers sent.
-func (s *store) finish(piece int) (sum metainfo.Hash, err error) {
+func (s *store) finish(piece, gen int) (sum metainfo.Hash, err error) {
 	if !s.gate.enter() {
 		return sum, errClosed
 	}
 	defer s.gate.leave()
-	a := s.begin(piece)
-	if a == nil {
-		return sum, fmt.Errorf("piece %d is not in memory", piece)
+	a, err := s.begin(piece, gen)
+	if err != nil {
+		return sum, err
 	}
 	sum = sha1.Sum(a.buf.data)
 	if !bytes.Equal(sum[:], s.hashes[piece*sha1.Size:][:sha1.Size]) {
@@ -191,15 +211,18 @@ func (s *store) finish(piece int) (sum metainfo.Hash, err error) {
 	return sum, nil
 }
 
-func (s *store) begin(piece int) *assembly {
+func (s *store) begin(piece, gen int) (*assembly, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if gen != s.generation {
+		return nil, errClosed
+	}
 	a := s.open[piece]
 	if a == nil || a.got != s.manifest.PieceSize(piece) {
-		return nil
+		return nil, fmt.Errorf("piece %d is not in memory", piece)
 	}
 	s.active++
-	return a
+	return a, nil
 }
 
 // end takes a piece out of the memory of what is under way, into the cache if it was written.

@@ -8,8 +8,10 @@ import (
 )
 
 const (
-	// lowShare is below which share of what most ports carry one is slow, if two reports say so.
-	lowShare   = 0.6
+	// lowShare is below which share of what most ports carry one is slow, if two reports say so: of a port of its own, and
+	// of one that it shares, where it takes part of what the other leaves.
+	lowShare   = 0.5
+	lowShared  = 0.62
 	lowReports = 2
 	// portQuantile is what most ports carry: the quantile of what was seen of all.
 	portQuantile = 0.75
@@ -98,11 +100,18 @@ func (t *Topology) measure(now time.Time, n *node, r Report) {
 		n.port, n.low = 0, 0 // that says nothing of its own port
 		return
 	}
-	if n.port < lowShare*t.ask() {
+	if n.port < lowOf(takers)*t.ask() {
 		n.low++
 	} else {
 		n.low = 0
 	}
+}
+
+func lowOf(takers int) float64 {
+	if takers > 1 {
+		return lowShared
+	}
+	return lowShare
 }
 
 // ask is what a port should carry, in bytes per second: what most do, but no more than flows. A server with a
@@ -183,5 +192,5 @@ func (t *Topology) acquit(now time.Time, n *node) {
 
 // portIsFine says whether the node was seen to take what others take.
 func (t *Topology) portIsFine(n *node) bool {
-	return n.port > 0 && n.low == 0 && n.port >= lowShare*t.ask()
+	return n.port > 0 && n.low == 0
 }

@@ -1,0 +1,149 @@
+package swarm
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/anacrolix/torrent"
+	pp "github.com/anacrolix/torrent/peer_protocol"
+)
+
+// Our nodes and seeder ask each other for whole pieces, up to chunkMost at once. The library sends what a peer
+// has asked for in random order: of 32 chunks of 16 KiB the last one of a piece came after 100 others, and each
+// node of a chain waited for it. It also saves messages, wake-ups and copies. Ordinary clients serve 16 KiB
+// (BEP 3) and end connections that ask for more, so a session that has only them starts anew with small chunks.
+const (
+	chunkMost  = 256 << 10
+	queueBytes = 768 << 10 // asked for ahead of a peer's answers
+	smallChunk = 16 << 10
+	smallQueue = 512 << 10 // bytes too
+
+	// aloneWait is how long a node that is connected to ordinary clients alone waits for others.
+	aloneWait = time.Second
+)
+
+// chunkSize is how much of a payload is asked for by one message.
+func chunkSize(small bool, pieceLength int64) int64 {
+	if small {
+		return smallChunk
+	}
+	return min(chunkMost, pieceLength)
+}
+
+// queueCap is how many chunks a peer is asked for ahead of its answers. The library's own up to
+// 1,024 are spread over many pieces, which then complete in bursts that every further node of a
+// chain waits for.
+func (s *Session) queueCap() int {
+	if s.small.Load() {
+		return smallQueue / smallChunk
+	}
+	return queueBytes / int(chunkSize(false, s.o.Manifest.PieceLength))
+}
+
+// callbacks adapt the library's ways with peers.
+func (s *Session) callbacks() torrent.Callbacks {
+	return torrent.Callbacks{
+		ReceivedUsefulData: []func(torrent.ReceivedUsefulDataEvent){s.gotChunk},
+		PeerConnClosed:     func(*torrent.PeerConn) { s.wakeUp() },
+		ReadMessage:        s.keepFromAsking,
+		// It runs before the library takes the peer's limit from the message.
+		ReadExtendedHandshake: func(_ *torrent.PeerConn, m *pp.ExtendedHandshakeMessage) {
+			if q := s.queueCap(); m.Reqq == 0 || m.Reqq > q {
+				m.Reqq = q
+			}
+		},
+		// Until the extended handshake, or for peers without one.
+		PeerConnAdded: []func(*torrent.PeerConn){func(pc *torrent.PeerConn) {
+			pc.PeerMaxRequests = min(pc.PeerMaxRequests, s.queueCap())
+		}},
+	}
+}
+
+// ours says whether a peer is a seeder or node of swarmboot, which serve chunks of any size.
+func ours(pc *torrent.PeerConn) bool {
+	return fromServer(pc) || strings.HasPrefix(string(pc.PeerID[:]), NodePeerIDPrefix)
+}
+
+// keepFromAsking lets the library believe that ordinary clients choke this node, while chunks are
+// larger than they serve. What they ask for is served. The library's lock is held.
+func (s *Session) keepFromAsking(pc *torrent.PeerConn, m *pp.Message) {
+	if m.Keepalive || (m.Type != pp.Unchoke && m.Type != pp.AllowedFast) || s.small.Load() || ours(pc) {
+		return
+	}
+	m.Type = pp.Choke
+	s.offered.Store(true)
+}
+
+// onlyOrdinary says that ordinary clients offer what nobody else sends.
+func (s *Session) onlyOrdinary() bool {
+	if s.small.Load() || !s.offered.Load() || s.complete() || s.writing() {
+		return false
+	}
+	quiet := s.quietFor()
+	if quiet > stallAfter {
+		return true
+	}
+	for _, pc := range s.torrent.Load().PeerConns() {
+		if ours(pc) {
+			return false
+		}
+	}
+	return quiet > aloneWait
+}
+
+// takeSmallChunks joins the swarm anew; pieces that were under way are lost.
+func (s *Session) takeSmallChunks() error {
+	s.log.Info("only ordinary BitTorrent clients have what this node lacks: it asks for small chunks from now on")
+	s.small.Store(true)
+	old := s.torrent.Load()
+	s.uploaded.Add(uploaded(old))
+	old.Drop()
+	s.store.renew()
+	if err := s.addTorrent(); err != nil {
+		return err
+	}
+	s.wakeUp()
+	return nil
+}
+
+func uploaded(t *torrent.Torrent) int64 {
+	st := t.Stats()
+	return st.BytesWrittenData.Int64()
+}
+
+// addTorrent gives the library the torrent, with what is on the target already, and asks for what
+// can be used.
+func (s *Session) addTorrent() error {
+	mi := s.o.Metainfo
+	t, _ := s.client.AddTorrentOpt(torrent.AddTorrentOpts{
+		InfoHash:                 mi.InfoHash,
+		InfoBytes:                mi.InfoBytes,
+		Storage:                  s.store,
+		ChunkSize:                pp.Integer(chunkSize(s.small.Load(), s.o.Manifest.PieceLength)),
+		DisableInitialPieceCheck: true,
+	})
+	if t.Info() == nil {
+		return errors.New("the info dictionary does not match the info-hash")
+	}
+	t.SetOnWriteChunkError(func(err error) {
+		if !errors.Is(err, errClosed) {
+			s.fail(err)
+		}
+	})
+	s.torrent.Store(t)
+	// After the torrent is there: afterIndex looks in the other order.
+	if ix := s.index.Load(); ix != nil {
+		t.DownloadPieces(ix.IndexPieces(), ix.Pieces())
+	} else {
+		t.DownloadPieces(0, s.o.Manifest.IndexPieces())
+	}
+	return nil
+}
+
+// timed hears how fast a long message came: a large chunk.
+func (s *Session) timed(n int64, took time.Duration) {
+	if s.gauge.message(n, took) {
+		s.wakeUp() // the tracker waits for the rate
+	}
+}
