@@ -54,10 +54,11 @@ bench-swarm: build image $(BUILD)/bench-swarm/images/.stamp ## the swarm at line
 	@$(SETUP)/deps.sh compare
 	$(GOBUILD) -o $(BUILD)/bin/ ./qemu-tests/benchswarm
 	@$(SUDO) $(BUILD)/bin/benchswarm --image $(BUILD)/bench-swarm/images/verbatim,$(BUILD)/bench-swarm/images/packed --scenarios $(or $(SCENARIOS),all)
-$(BUILD)/bench-swarm/images/.stamp: $(BUILD)/bin/.stamp $(BUILD)/debian/debian.stamp
+$(BUILD)/bench-swarm/images/.stamp: $(BUILD)/bin/.stamp $(BUILD)/debian/debian.stamp qemu-tests/benchswarm/image.sh
 	@mkdir -p $(@D)
 	@rm -f $(@D)/*.json $(@D)/*.payload $(@D)/*.torrent
-	@for l in verbatim packed; do $(BUILD)/bin/swarmboot image create --layout $$l $(BUILD)/debian/debian.raw $(@D)/$$l; done
+	@$(SUDO) qemu-tests/benchswarm/image.sh $(BUILD)/debian/debian.raw $(@D)/debian.raw
+	@for l in verbatim packed; do $(BUILD)/bin/swarmboot image create --layout $$l $(@D)/debian.raw $(@D)/$$l; done
 	@touch $@
 
 bench: deps-demo build initramfs image ## measure sizes and speeds

@@ -89,30 +89,31 @@ func usage(n *nodeResult, s *os.ProcessState) {
 
 // result is one line of the table.
 type result struct {
-	Scenario  string   `json:"scenario,omitempty"`
-	Aims      []string `json:"aims,omitempty"` // pass or FAIL, and why
-	Tool      string   `json:"tool"`
-	Image     string   `json:"image"`
-	Layout    string   `json:"layout"`
-	Nodes     int      `json:"nodes"`
-	RateMbit  int      `json:"rateMbit"`
-	RawBytes  int64    `json:"rawBytes"`
-	WireBytes int64    `json:"wireBytes"`
-	Floor     float64  `json:"floorSeconds"` // raw bytes at line rate
-	First     float64  `json:"firstSeconds"` // each node since its own start
-	Median    float64  `json:"medianSeconds"`
-	Last      float64  `json:"lastSeconds"`
-	Ratio     float64  `json:"ratio"`                     // last ÷ floor
-	Slowest   float64  `json:"leaveSeconds"`              // from the last node's end to the last one's leaving
-	Restarted float64  `json:"restartedCopies,omitempty"` // what a restarted node fetched, in copies
-	Known     int      `json:"knownNodes"`                // by the status page
-	Seeder    float64  `json:"seederCopies"`
-	Peer      float64  `json:"highestPeerCopies"`
-	CPU       float64  `json:"meanCPUSeconds"`
-	RSS       int64    `json:"largestRSS"`
-	Load      string   `json:"loadAverage"`
-	Failed    int      `json:"failed"`
-	Plan      string   `json:"plan"`
+	Scenario  string    `json:"scenario,omitempty"`
+	Aims      []string  `json:"aims,omitempty"` // pass or FAIL, and why
+	Tool      string    `json:"tool"`
+	Image     string    `json:"image"`
+	Layout    string    `json:"layout"`
+	Nodes     int       `json:"nodes"`
+	RateMbit  int       `json:"rateMbit"`
+	RawBytes  int64     `json:"rawBytes"`
+	WireBytes int64     `json:"wireBytes"`
+	Floor     float64   `json:"floorSeconds"` // raw bytes at line rate
+	First     float64   `json:"firstSeconds"` // each node since its own start
+	Median    float64   `json:"medianSeconds"`
+	Took      []float64 `json:"nodeSeconds"` // of the nodes that are neither slow nor killed, sorted
+	Last      float64   `json:"lastSeconds"`
+	Ratio     float64   `json:"ratio"`                     // last ÷ floor
+	Slowest   float64   `json:"leaveSeconds"`              // from the last node's end to the last one's leaving
+	Restarted float64   `json:"restartedCopies,omitempty"` // what a restarted node fetched, in copies
+	Known     int       `json:"knownNodes"`                // by the status page
+	Seeder    float64   `json:"seederCopies"`
+	Peer      float64   `json:"highestPeerCopies"`
+	CPU       float64   `json:"meanCPUSeconds"`
+	RSS       int64     `json:"largestRSS"`
+	Load      string    `json:"loadAverage"`
+	Failed    int       `json:"failed"`
+	Plan      string    `json:"plan"`
 }
 
 const header = "tool    image                    nodes  rate  floor  first median   last  ratio  seeder  peer   cpu s  rss MB  leave s  load  failed  what happened"
@@ -160,6 +161,7 @@ func (r *rig) result(ctx context.Context, tool string, p *plan, nodes []nodeResu
 	if len(took) > 0 {
 		slices.Sort(took)
 		res.First, res.Median, res.Last = took[0], took[len(took)/2], took[len(took)-1]
+		res.Took = took
 		res.Ratio = res.Last / res.Floor
 		res.CPU = cpu / float64(len(nodes)-res.Failed-killed)
 	}

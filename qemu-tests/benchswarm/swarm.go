@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -129,7 +130,12 @@ func (r *rig) deploy(ctx context.Context, i int, n *nodeResult, t0 time.Time) {
 		if err := cmd.Start(); err != nil {
 			return err
 		}
-		last := follow(out, n, t0)
+		log, err := os.Create(filepath.Join(r.o.logs, fmt.Sprintf("events-h%d.log", i)))
+		if err != nil {
+			return err
+		}
+		defer log.Close()
+		last := follow(out, log, n, t0)
 		err = cmd.Wait()
 		usage(n, cmd.ProcessState)
 		n.leave = time.Since(t0)
@@ -144,12 +150,13 @@ func (r *rig) deploy(ctx context.Context, i int, n *nodeResult, t0 time.Time) {
 	}()
 }
 
-// follow reads a node's events; its end is the first event after the sync step.
-func follow(out interface{ Read([]byte) (int, error) }, n *nodeResult, t0 time.Time) event.Progress {
+// follow reads a node's events and logs them with the time since t0; the node's end is the first event after the sync step.
+func follow(out io.Reader, log io.Writer, n *nodeResult, t0 time.Time) event.Progress {
 	var last event.Progress
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
+		fmt.Fprintf(log, "%.3f %s\n", time.Since(t0).Seconds(), lines.Bytes())
 		if json.Unmarshal(lines.Bytes(), &last) != nil {
 			continue
 		}
