@@ -28,14 +28,11 @@ const (
 // it takes no longer for a large one; what else would be recognised there must have been wiped before. Of
 // more than 2^32-1 pages (16 TiB) the rest stays unused.
 func MakeSwap(w io.WriterAt, size int64, s Swap) error {
+	if err := s.check(size); err != nil {
+		return fmt.Errorf("make swap: %w", err)
+	}
 	pages := min(size/swapPage, 1<<32-1)
-	if pages < minSwapPage {
-		return fmt.Errorf("make swap: %d bytes are too few, want %d at least", size, minSwapPage*swapPage)
-	}
 	b := make([]byte, swapPage)
-	if len(s.Label) >= 16 || strings.ContainsRune(s.Label, 0) {
-		return fmt.Errorf("make swap: label %.40q: want 15 bytes at most", s.Label)
-	}
 	if s.UUID == [16]byte{} {
 		s.UUID = randomUUID()
 	}
@@ -47,6 +44,16 @@ func MakeSwap(w io.WriterAt, size int64, s Swap) error {
 	copy(b[swapPage-len(swapMagic):], swapMagic)
 	if _, err := w.WriteAt(b, 0); err != nil {
 		return fmt.Errorf("make swap: %w", err)
+	}
+	return nil
+}
+
+func (s Swap) check(size int64) error {
+	if size < minSwapPage*swapPage {
+		return fmt.Errorf("%d bytes are too few, want %d at least", size, minSwapPage*swapPage)
+	}
+	if len(s.Label) >= 16 || strings.ContainsRune(s.Label, 0) {
+		return fmt.Errorf("label %.40q: want 15 bytes at most", s.Label)
 	}
 	return nil
 }

@@ -42,8 +42,8 @@ var fileSystems = []struct {
 	{name: "ext3", mkfs: "mkfs.ext3 -q", from: 64 * mib, to: 1024 * mib},
 	{name: "xfs", mkfs: "mkfs.xfs -q", from: 320 * mib, to: 2048 * mib},
 	{name: "btrfs", mkfs: "mkfs.btrfs -q", from: 128 * mib, to: 2048 * mib},
-	{name: "scratch-1g", from: target.TemplateSize, to: 1 << 30},
-	{name: "scratch-1t", from: target.TemplateSize, to: 1<<40 + 512, unused: 512},
+	{name: "scratch-1g", from: 128 * mib, to: 1 << 30},
+	{name: "scratch-1t", from: 1 << 30, to: 1<<40 + 512, unused: 512},
 	{name: "errors", mkfs: "mkfs.ext4 -q", from: 64 * mib, to: 128 * mib, failure: "having errors"},
 }
 
@@ -100,7 +100,7 @@ func makeDisk(t *testing.T, dir, name, mkfs string, from, to int64) string {
 	path := filepath.Join(dir, name+".raw")
 	tool(t, "truncate", "-s", fmt.Sprint(from), path)
 	if mkfs == "" {
-		makeScratch(t, path, name)
+		makeScratch(t, path, name, from)
 	} else {
 		args := append(strings.Fields(mkfs), path)
 		tool(t, args[0], args[1:]...)
@@ -117,14 +117,14 @@ type fresh struct{ *os.File }
 
 func (fresh) Zero(context.Context, int64, int64) error { return nil }
 
-func makeScratch(t *testing.T, path, label string) {
+func makeScratch(t *testing.T, path, label string, size int64) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := target.MakeExt4(t.Context(), fresh{f}, target.Ext4{Label: label}); err != nil {
+	if err := target.MakeExt4(t.Context(), fresh{f}, size, target.Ext4{Label: label}); err != nil {
 		t.Fatal(err)
 	}
 }

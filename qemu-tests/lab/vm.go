@@ -23,6 +23,7 @@ type Disk struct {
 	Format string // raw or qcow2
 	Bus    string // virtio, nvme or ahci
 	Serial string
+	Sector int // logical and physical, in bytes, of a virtio disk; 0: 512
 }
 
 // Machine says what a virtual machine is made of.
@@ -119,12 +120,11 @@ func (m Machine) args(tap string) ([]string, error) {
 	if !m.Restarts {
 		args = append(args, "-no-reboot")
 	}
-	order := bootOrder{uefi: m.UEFI != nil}
 	if m.UEFI != nil {
 		args = append(args, "-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+m.UEFI.Code, "-drive", "if=pflash,unit=1,format=raw,file="+m.UEFI.Vars)
 	}
 	if tap != "" {
-		args = append(args, "-netdev", "tap,id=net0,script=no,downscript=no,ifname="+tap, "-device", m.NIC+",netdev=net0,mac="+m.MAC+order.next())
+		args = append(args, "-netdev", "tap,id=net0,script=no,downscript=no,ifname="+tap, "-device", m.NIC+",netdev=net0,mac="+m.MAC)
 	}
 	for i, d := range m.Disks {
 		id := "disk" + strconv.Itoa(i)
@@ -132,11 +132,15 @@ func (m Machine) args(tap string) ([]string, error) {
 		args = append(args, "-drive", fmt.Sprintf("file=%s,format=%s,if=none,id=%s,cache=unsafe,discard=unmap", d.Path, d.Format, id))
 		switch d.Bus {
 		case "virtio":
-			args = append(args, "-device", fmt.Sprintf("virtio-blk-pci,drive=%s,serial=%s", id, d.Serial)+order.next())
+			device := fmt.Sprintf("virtio-blk-pci,drive=%s,serial=%s", id, d.Serial)
+			if d.Sector > 0 {
+				device += fmt.Sprintf(",logical_block_size=%d,physical_block_size=%d", d.Sector, d.Sector)
+			}
+			args = append(args, "-device", device)
 		case "nvme":
-			args = append(args, "-device", fmt.Sprintf("nvme,drive=%s,serial=%s", id, d.Serial)+order.next())
+			args = append(args, "-device", fmt.Sprintf("nvme,drive=%s,serial=%s", id, d.Serial))
 		case "ahci":
-			args = append(args, "-device", fmt.Sprintf("ahci,id=ahci%d", i), "-device", fmt.Sprintf("ide-hd,bus=ahci%d.0,drive=%s,serial=%s", i, id, d.Serial)+order.next())
+			args = append(args, "-device", fmt.Sprintf("ahci,id=ahci%d", i), "-device", fmt.Sprintf("ide-hd,bus=ahci%d.0,drive=%s,serial=%s", i, id, d.Serial))
 		default:
 			return nil, fmt.Errorf("disk bus %q: want virtio, nvme or ahci", d.Bus)
 		}
@@ -144,25 +148,10 @@ func (m Machine) args(tap string) ([]string, error) {
 	if m.Kernel != "" {
 		return append(args, "-kernel", m.Kernel, "-initrd", m.Initrd, "-append", m.Append), nil
 	}
-	if tap == "" || m.UEFI != nil {
+	if tap == "" || m.UEFI != nil { // UEFI keeps its own order, as long as QEMU gives none
 		return args, nil
 	}
 	return append(args, "-boot", "n"), nil
-}
-
-// bootOrder is the order of devices in UEFI set-up as an administrator leaves it: the network first. A BIOS has none of ours:
-// with -boot n it asks the network and nothing else.
-type bootOrder struct {
-	uefi bool
-	last int
-}
-
-func (b *bootOrder) next() string {
-	if !b.uefi {
-		return ""
-	}
-	b.last++
-	return ",bootindex=" + strconv.Itoa(b.last)
 }
 
 // Send types text on the machine's console.
