@@ -2,8 +2,10 @@
 package reboot
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -46,6 +48,7 @@ func runTests(m *testing.M) int {
 	if files, err = scenario.Find(); err == nil {
 		images = filepath.Join(files.Build, "test", "reboot-images")
 		defer os.RemoveAll(images)
+		_ = os.RemoveAll(images) // of a run that was cut off
 		err = files.CreateImage(context.Background(), images, os.Stdout)
 	}
 	if err != nil {
@@ -56,9 +59,9 @@ func runTests(m *testing.M) int {
 }
 
 // start serves the image in a network of its own. Its logs stay in build/test, its disks do not.
-func start(ctx context.Context, t *testing.T, name string, args ...string) *scenario.Cluster {
+func start(ctx context.Context, t *testing.T, args ...string) *scenario.Cluster {
 	t.Helper()
-	dir := filepath.Join(files.Build, "test", t.Name(), name)
+	dir := filepath.Join(files.Build, "test", t.Name())
 	own := filepath.Join(dir, "images") // with the server's notes on which machine was deployed
 	err := os.RemoveAll(dir)
 	if err == nil {
@@ -77,15 +80,12 @@ func start(ctx context.Context, t *testing.T, name string, args ...string) *scen
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(own) })
-	t.Cleanup(func() { stop(t, c) })
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return c
-}
-
-func stop(t *testing.T, c *scenario.Cluster) {
-	t.Helper()
-	if err := c.Close(); err != nil && !strings.Contains(err.Error(), "No such file") {
-		t.Error(err)
-	}
 }
 
 // makeDisk makes a blank disk that several machines get, one after the other.
@@ -136,22 +136,38 @@ func up(ctx context.Context, t *testing.T, n *scenario.Node) {
 	t.Logf("%s: multi-user %.1f s after power-on", n.Name, r.At.Seconds())
 }
 
-// firmwareSays has the deployed Debian run efibootmgr.
-func firmwareSays(ctx context.Context, t *testing.T, n *scenario.Node) string {
+// typed has the deployed Debian run a command and returns what it prints.
+func typed(ctx context.Context, t *testing.T, n *scenario.Node, command string) string {
 	t.Helper()
-	if _, err := n.VM.Console.Wait(ctx, regexp.MustCompile(`root@\S*:~#|Last login|automatic login`)); err != nil {
+	if _, err := n.VM.Console.Wait(ctx, regexp.MustCompile("automatic login")); err != nil {
 		t.Fatal(err)
 	}
-	end := regexp.MustCompile(`^END-OF-ENTRIES 0$`)
-	if err := n.VM.Send("efibootmgr -v; echo END-OF-ENTRIES $?\n"); err != nil {
-		t.Fatal(err)
+	for try := time.Now().UnixMilli(); ; try++ { // what is typed before the shell is there gets lost
+		if err := n.VM.Send(fmt.Sprintf("echo BEGIN-%d; %s; echo END-%d $?\n", try, command, try)); err != nil {
+			t.Fatal(err)
+		}
+		wait, cancel := context.WithTimeout(ctx, 5*time.Second)
+		_, err := n.VM.Console.Wait(wait, regexp.MustCompile(fmt.Sprintf("^END-%d 0$", try)))
+		cancel()
+		if err == nil {
+			return between(n.VM.Console.Lines(), fmt.Sprintf("BEGIN-%d", try), fmt.Sprintf("END-%d 0", try))
+		}
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
 	}
-	if _, err := n.VM.Console.Wait(ctx, end); err != nil {
-		t.Fatal(err)
-	}
+}
+
+func between(lines []lab.Line, begin, end string) string {
 	var b strings.Builder
-	for _, l := range n.VM.Console.Lines() {
-		if strings.HasPrefix(l.Text, "Boot") {
+	in := false
+	for _, l := range lines {
+		switch {
+		case l.Text == begin:
+			in = true
+		case l.Text == end:
+			in = false
+		case in:
 			b.WriteString(l.Text + "\n")
 		}
 	}
@@ -180,7 +196,7 @@ func TestBIOS(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	disk := makeDisk(t)
-	c := start(ctx, t, "", "--then", "reboot")
+	c := start(ctx, t, "--then", "reboot")
 	spec := scenario.Spec{Name: "deploy", Memory: 512, Chipset: "pc", NIC: "virtio-net-pci", Bus: "virtio", Format: "raw", Disk: disk, Restarts: true}
 	n := boot(ctx, t, c, spec)
 	w := deployed(ctx, t, c, n)
@@ -216,8 +232,8 @@ func sumOf(t *testing.T, path string, off, n int64) [sha256.Size]byte {
 	if _, err := f.ReadAt(b, off); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(b), "GRUB") {
-		t.Errorf("there is no GRUB in the %d bytes at %d of %s", n, off, path)
+	if bytes.Count(b, []byte{0}) == len(b) {
+		t.Errorf("there is nothing in the %d bytes at %d of %s", n, off, path)
 	}
 	return sha256.Sum256(b)
 }
@@ -228,55 +244,90 @@ func TestUEFI(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
-	disk := makeDisk(t)
-	uefi := &lab.UEFI{Code: firmware, Vars: newVars(t)}
-	spec := scenario.Spec{Name: "deploy", Memory: 512, Chipset: "q35", NIC: "virtio-net-pci", Bus: "virtio", Format: "raw", Disk: disk,
-		UEFI: uefi, Restarts: true, MAC: "52:54:00:5b:01:01"}
+	spec := scenario.Spec{Name: "deploy", Memory: 512, Chipset: "q35", NIC: "virtio-net-pci", Bus: "virtio", Format: "raw", Disk: makeDisk(t),
+		UEFI: &lab.UEFI{Code: firmware, Vars: newVars(t)}, Restarts: true, MAC: "52:54:00:5b:01:01"}
+	t.Run("first", func(t *testing.T) { firstDeployment(ctx, t, spec) })
+	t.Run("second", func(t *testing.T) { secondDeployment(ctx, t, spec) })
+	spec.NIC, spec.Restarts = "", false
+	t.Run("no network", func(t *testing.T) {
+		says := fromDisk(ctx, t, spec)
+		oneEntry(t, says)
+		if e := current(t, says); !strings.Contains(e, "* debian") {
+			t.Errorf("it was started by %s", e)
+		}
+	})
+	spec.UEFI = &lab.UEFI{Code: firmware, Vars: newVars(t)}
+	t.Run("forgotten", func(t *testing.T) {
+		says := fromDisk(ctx, t, spec)
+		if e := current(t, says); strings.Contains(says, "* debian") || strings.Contains(e, "HD(") {
+			t.Errorf("it was started by %s, not by the fallback path of the disk; all entries:\n%s", e, says)
+		}
+	})
+}
 
-	c := start(ctx, t, "first", "--then", "reboot")
+// entryLine is what the node says of the entry that it makes.
+var entryLine = regexp.MustCompile(`boot entry: Boot[0-9A-F]{4} "debian" starts \\EFI\\debian\\shimx64.efi, behind "UEFI PXEv4`)
+
+// firstDeployment boots a blank machine from the network. In the system that is deployed an administrator puts the network
+// first in the boot order, and our entry second.
+func firstDeployment(ctx context.Context, t *testing.T, spec scenario.Spec) {
+	c := start(ctx, t, "--then", "kexec")
 	n := boot(ctx, t, c, spec)
 	deployed(ctx, t, c, n)
-	for _, line := range []string{
-		`boot entry: \\EFI\\BOOT had no loader: grubx64.efi, mmx64.efi, BOOTX64.EFI copied from \\EFI\\debian\\shimx64.efi`,
-		`boot entry: Boot[0-9A-F]{4} "debian" starts \\EFI\\debian\\shimx64.efi, behind ".*"`,
-	} {
-		if _, err := n.VM.Console.Wait(ctx, regexp.MustCompile(line)); err != nil {
+	fallback := regexp.MustCompile(`\\EFI\\BOOT had no loader: grubx64.efi, mmx64.efi, BOOTX64.EFI copied from \\EFI\\debian\\shimx64.efi`)
+	for _, line := range []*regexp.Regexp{fallback, entryLine} {
+		if _, err := n.VM.Console.Wait(ctx, line); err != nil {
 			t.Error(err)
 		}
 	}
-	up(ctx, t, n) // the restart leads into the disk, by the server's word
-	oneEntry(t, firmwareSays(ctx, t, n))
-	stop(t, c)
+	up(ctx, t, n)
+	says := typed(ctx, t, n, "efibootmgr -v")
+	ours := oneEntry(t, says)
+	typed(ctx, t, n, "efibootmgr -q -o "+current(t, says)[4:8]+","+ours+" && sync")
+	n.VM.Stop()
+}
 
-	c = start(ctx, t, "second", "--then", "poweroff")
-	n = boot(ctx, t, c, spec)
+// secondDeployment is of the same machine. When it restarts, the server sends it on to the next entry of its firmware: ours.
+func secondDeployment(ctx context.Context, t *testing.T, spec scenario.Spec) {
+	c := start(ctx, t, "--then", "reboot")
+	n := boot(ctx, t, c, spec)
 	deployed(ctx, t, c, n)
-	if _, err := n.VM.Console.Wait(ctx, regexp.MustCompile(`boot entry: Boot[0-9A-F]{4} "debian" starts .*, behind ".*", as it was`)); err != nil {
+	if _, err := n.VM.Console.Wait(ctx, entryLine); err != nil {
 		t.Error(err)
 	}
-	select {
-	case <-n.VM.Done():
-	case <-ctx.Done():
-		t.Fatalf("the node does not switch off; console: %s", n.VM.Log)
-	}
-
-	spec.NIC, spec.Restarts, spec.Name = "", false, "disk"
-	n = boot(ctx, t, c, spec)
 	up(ctx, t, n)
-	says := firmwareSays(ctx, t, n)
+	says := typed(ctx, t, n, "efibootmgr -v")
 	oneEntry(t, says)
 	if e := current(t, says); !strings.Contains(e, "* debian") {
 		t.Errorf("it was started by %s", e)
 	}
 	n.VM.Stop()
+}
 
-	spec.UEFI, spec.Name = &lab.UEFI{Code: firmware, Vars: newVars(t)}, "forgotten"
-	n = boot(ctx, t, c, spec)
-	up(ctx, t, n)
-	says = firmwareSays(ctx, t, n)
-	if e := current(t, says); strings.Contains(says, "* debian") || strings.Contains(e, "HD(") {
-		t.Errorf("it was started by %s, not by the fallback path of the disk; all entries:\n%s", e, says)
+// fromDisk starts a machine without a network and returns what efibootmgr says in its system.
+func fromDisk(ctx context.Context, t *testing.T, spec scenario.Spec) string {
+	network, err := lab.NewNetwork(ctx)
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer func() {
+		if err := network.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	dir := filepath.Join(files.Build, "test", t.Name())
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	vm, err := network.Start(ctx, lab.Machine{Name: "disk", Memory: spec.Memory, Chipset: spec.Chipset, UEFI: spec.UEFI,
+		Disks: []lab.Disk{{Path: spec.Disk, Format: spec.Format, Bus: spec.Bus, Serial: "SB-DISK"}}}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Stop()
+	n := &scenario.Node{Spec: spec, VM: vm}
+	up(ctx, t, n)
+	return typed(ctx, t, n, "efibootmgr -v")
 }
 
 func newVars(t *testing.T) string {
@@ -297,8 +348,8 @@ func newVars(t *testing.T) string {
 	return out.Name()
 }
 
-// oneEntry: efibootmgr lists our entry once, with the partition of the image, and the order has it once.
-func oneEntry(t *testing.T, says string) {
+// oneEntry: efibootmgr lists our entry once, with the partition of the image, and the order has it once. It returns its number.
+func oneEntry(t *testing.T, says string) (number string) {
 	t.Helper()
 	t.Logf("efibootmgr -v:\n%s", says)
 	entry := regexp.MustCompile(`(?m)^Boot(\w{4})\* debian\s+HD\(1,GPT,5a3b0001-0000-4000-8000-000000000002,0x800,0x20000\)/File\(\\EFI\\debian\\shimx64\.efi\)$`)
@@ -310,6 +361,7 @@ func oneEntry(t *testing.T, says string) {
 	if order == nil || strings.Count(order[1], found[0][1]) != 1 {
 		t.Errorf("Boot%s is not once in the order %q", found[0][1], order)
 	}
+	return found[0][1]
 }
 
 // A deployment that fails restarts the machine, which asks the server again.
@@ -317,7 +369,7 @@ func TestOnErrorReboot(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	c := start(ctx, t, "", "--disk", "serial=NOSUCH", "--on-error", "reboot")
+	c := start(ctx, t, "--disk", "serial=NOSUCH", "--on-error", "reboot")
 	n := boot(ctx, t, c, scenario.Spec{Name: "node", Memory: 384, NIC: "virtio-net-pci", Bus: "virtio", Format: "raw", Size: diskSize, Restarts: true})
 	w, err := c.WaitNode(ctx, n, func(w web.Node) bool { return w.Phase == event.PhaseFailed })
 	if err != nil {
