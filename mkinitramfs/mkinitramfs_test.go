@@ -106,7 +106,7 @@ func TestIndexAgreesWithKmod(t *testing.T) {
 		"pci:v000014E4d00001657sv0000103Csd000022BEbc02sc00i00", // tg3
 		"pci:v000015B3d00001017sv000015B3sd00000006bc02sc00i00", // mlx5
 		"virtio:d00000001v00001AF4", "virtio:d00000002v00001AF4", "fs-ext4", "fs-xfs", "fs-btrfs", "fs-vfat", "fs-iso9660",
-		"crypto-crc32c", "net-pf-17", "vmbus:0000000000000000", "usb:v0781p5567d0100dc00dsc00dp00ic08isc06ip50in00",
+		"crypto-crc32c", "net-pf-17", "md-level-10", "md-level-6", "block-major-9-0", "vmbus:0000000000000000", "usb:v0781p5567d0100dc00dsc00dp00ic08isc06ip50in00",
 	} {
 		out, _ := exec.Command("modprobe", "-d", root, "-S", tree.version, "-C", "/dev/null", "-R", alias).Output() // 1: none matches
 		want := slices.DeleteFunc(strings.Fields(string(out)), ix.IsBuiltin)                                        // what is built in needs no loading

@@ -43,7 +43,7 @@ func attr(path ...string) string {
 // set writes a sysfs attribute in one write; the error names it.
 func set(value string, path ...string) error {
 	p := filepath.Join(path...)
-	f, err := os.OpenFile(p, os.O_WRONLY, 0)
+	f, err := os.OpenFile(p, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func number(s string) int64 {
 
 // How long things that settle by themselves are waited for: a udev probe that holds a device, a node in /dev.
 const (
-	settleFor  = 10 * time.Second
+	settleFor  = 5 * time.Second
 	settleStep = 20 * time.Millisecond
 )
 
@@ -105,7 +105,7 @@ func (h host) number(path string) (major, minor uint32, err error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
 		return 0, 0, fmt.Errorf("%s is not a block device", path)
 	}
-	return unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev)), nil
+	return unix.Major(st.Rdev), unix.Minor(st.Rdev), nil
 }
 
 // kernelName is the name of an array's device in the kernel: of "/dev/md127", of a link to it, or of "md127".

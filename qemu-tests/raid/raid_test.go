@@ -34,7 +34,7 @@ func tool(t *testing.T, name string, args ...string) string {
 
 // levels are the arrays that raidnode makes, and whether they survive without a member.
 var levels = map[string]bool{
-	"stripe": false, "mirror": true, "esp": true, "four": true, "five": true, "six": true, "ten": true, "odd": true, "end": true,
+	"stripe": false, "mirror": true, "esp": true, "four": true, "five": true, "six": true, "ten": true, "odd": true, "end": true, "wide": true,
 }
 
 func TestArraysOnANode(t *testing.T) {
@@ -49,6 +49,11 @@ func TestArraysOnANode(t *testing.T) {
 	var disks []lab.Disk
 	for i := range 5 {
 		disks = append(disks, lab.Disk{Path: makeDisk(t, dir, i), Format: "raw", Bus: "virtio", Serial: fmt.Sprintf("disk%d", i)})
+	}
+	for i := range 4 {
+		path := filepath.Join(dir, fmt.Sprintf("wide%d.raw", i))
+		tool(t, "truncate", "-s", fmt.Sprint(24*mib), path)
+		disks = append(disks, lab.Disk{Path: path, Format: "raw", Bus: "virtio", Serial: fmt.Sprintf("wide%d", i), Sector: 4096})
 	}
 	initrd := initramfs(t, files, dir)
 

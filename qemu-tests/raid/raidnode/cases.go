@@ -8,7 +8,7 @@ import (
 )
 
 // array is one array that is made: on the partitions of that number on the first disks by us, on those with ten
-// more by mdadm.
+// more by mdadm. Number 0 is whole disks, those behind, which have sectors of 4096 bytes.
 type array struct {
 	name      string
 	partition int
@@ -27,14 +27,18 @@ var arrays = []array{
 	{"ten", 7, md.Shape{Level: 10, Bitmap: true}, 4, 0},
 	{"odd", 8, md.Shape{Level: 10, Metadata: "1.0"}, 3, 0},
 	{"end", 9, md.Shape{Level: 5, Metadata: "1.0", Bitmap: true}, 5, 0},
+	{"wide", 0, md.Shape{Level: 1, Metadata: "1.0", Bitmap: true}, 2, 0},
 }
 
 // disks are the last letters of their names.
-const disks = "abcde"
+const disks, wideDisks = "abcde", "fghi"
 
 func (a array) devices(first int) (members, spares []string) {
 	for i := range a.members + a.spares {
 		d := fmt.Sprintf("/dev/vd%c%d", disks[i], first+a.partition)
+		if a.partition == 0 {
+			d = fmt.Sprintf("/dev/vd%c", wideDisks[first/10*a.members+i])
+		}
 		if i < a.members {
 			members = append(members, d)
 		} else {
