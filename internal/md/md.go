@@ -7,27 +7,29 @@
 //
 // # What an array on a disk means
 //
-// An array is on its members from the moment their superblocks are: any system that sees the disks (their own after a power
-// cut, a rescue system) assembles it, whether or not its content is whole. A superblock is therefore no
-// promise, and nothing here makes one. Whoever fills the array must keep back what makes its content look
-// like something, until everything was verified and synced: the partition table of an array with partitions, the
-// first sectors (boot sector, superblock) of a file system directly on it, and the tables of the disks whose
-// partitions are members are of no help, since md does not need the type of a partition to find its superblock. The ESP and boot
-// partitions on mirrors of metadata 1.0 read like plain partitions for a firmware: they belong to what is kept back too.
-// Arrays may be created and filled while the content is kept back: without it nothing is mounted and nothing boots.
+// An array is on its members from the moment their superblocks are: any system that sees the disks (their own after a
+// power cut, a rescue system) assembles it, whether or not its content is whole. A superblock is no promise, and nothing here makes one.
+// Whoever fills an array must keep back what makes its content look like something until all was verified and synced:
 //
-// An interrupted deployment is repeated with the same Spec: Create finishes superblocks that were written on some members only,
-// and takes an array that is already there as it was asked for (so that a deployment goes on where it was, and a redeployment
-// needs no new resync). Everything else that is found on members is refused unless Spec.Recreate says otherwise.
+//   - the partition table in an array that has one,
+//   - the first sectors (boot sector, superblock) of a file system directly on an array,
+//   - the tables of the disks whose partitions are members, as for a deployment without arrays. This matters most for mirrors of
+//     metadata 1.0: an ESP or /boot on one reads like a plain partition for a firmware, which knows nothing of md.
+//
+// Without these nothing is mounted and nothing boots, so the array may be made early and filled in place.
+//
+// An interrupted deployment is repeated with the same Spec: Create finishes superblocks that were written on some members
+// only, and takes an array that is already there as it was asked for, so that a deployment goes on where it was, and a
+// redeployment needs no new resync. Everything else that is found on members is refused unless Spec.Recreate says otherwise.
 //
 // # Initial resync
 //
-// New arrays of levels 1, 4, 5, 6 and 10 are marked as not in sync from their start (resync_offset 0): the kernel brings mirrors and parity in line in the
-// background, slowly while others use the array, goes on after a stop or a restart, and kexec too, where it was. mdadm
-// starts levels 4 and 5 with one member as a spare that is rebuilt, which writes less. We choose the resync for all levels:
-// while it runs the array is not degraded, and the kernel calculates parity anew for each stripe that is written in
-// the part that is not in sync yet (raid5.c, handle_stripe_dirtying), so a member that fails in the hours that it takes costs no
-// byte that was deployed, and roles are the same for every level.
+// New arrays of levels 1, 4, 5, 6 and 10 are marked as not in sync from their start (resync_offset 0). The kernel brings
+// mirrors and parity in line in the background, slowly while others use the array; after a stop, a restart or a kexec it
+// goes on where it was. mdadm starts levels 4 and 5 with one member as a spare that is rebuilt, which writes less. We
+// choose the resync for all levels. While it runs the array is not degraded, and the kernel calculates parity anew for each
+// stripe that is written in the part that is not in sync yet (drivers/md/raid5.c, handle_stripe_dirtying): a member that
+// fails in the hours that it takes costs no byte that was deployed. And roles are the same for every level.
 package md
 
 import (
@@ -50,7 +52,7 @@ type Shape struct {
 type Spec struct {
 	Shape
 	Name     string   // it becomes /dev/md/NAME: letters, digits, "-", "_", "."; a letter or digit first
-	Homehost string   // host that the array belongs to, in front of the name in the superblock; "" is "any": mdadm treats it as local on every host
+	Homehost string   // host that the array belongs to, in front of the name; "" is "any", which mdadm takes as local on every host
 	Members  []string // device nodes in the order of their roles
 	Spares   []string // device nodes
 	UUID     UUID     // zero: a new random one, or that of the array which is taken as it is
@@ -112,11 +114,13 @@ func (e *BusyError) Error() string {
 }
 
 // Create makes the array of spec and starts it; on return its device can be written to and the initial resync runs in the
-// background. Nothing is written before everything was checked: the driver is there (its modules are
-// loaded), all members could be opened exclusively, their sizes are enough, and no member belongs to another array (*ForeignError, unless
-// Recreate). Old md superblocks on the members, of any version, are cleared; other signatures are the caller's
-// business. An array that is already on the members just as spec describes it is started, not made anew: Reused.
-// After an error from the kernel the superblocks may be on the members, and no array is left running.
+// background. Nothing is written before everything was checked: the driver is there (its modules are loaded), all members
+// could be opened exclusively, their sizes are enough, and no member belongs to another array (*ForeignError, unless
+// Recreate). Old md superblocks on the members, of any version, are cleared; other signatures are the caller's business.
+// An array that is already on the members just as spec describes it is started, not made anew: Reused. After an error from
+// the kernel the superblocks may be on the members, and no array is left running.
+//
+// The members must not be open exclusively, nor the disks that they are partitions of.
 func Create(ctx context.Context, spec Spec) (Array, error) { return system.create(ctx, spec) }
 
 // Stop stops the array at device ("/dev/md127" or "/dev/md/NAME") and waits until its members are free. A resync goes on at
