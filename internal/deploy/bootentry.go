@@ -37,14 +37,6 @@ func (w *writer) bootDisks() []bootDisk {
 	return []bootDisk{{path: w.dev.Path()}}
 }
 
-// bootDisks are the disks that firmware could start the deployed system from.
-func (e *engine) bootDisks() []bootDisk {
-	if w, ok := e.w.(interface{ bootDisks() []bootDisk }); ok {
-		return w.bootDisks()
-	}
-	return nil
-}
-
 // fillBootEntry checks a choice and fills in the default: only a node, which is told so, has its firmware changed.
 func fillBootEntry(b *params.BootEntry) error {
 	switch *b {
@@ -61,7 +53,7 @@ func fillBootEntry(b *params.BootEntry) error {
 func (e *engine) bootEntryStep() step {
 	return step{name: event.PhaseBootEntry, run: e.bootEntry, when: func() bool {
 		_, err := os.Stat(e.firmware())
-		return e.o.BootEntry != params.BootEntryNone && err == nil && len(e.bootDisks()) > 0
+		return e.o.BootEntry != params.BootEntryNone && err == nil && len(e.w.bootDisks()) > 0
 	}}
 }
 
@@ -75,7 +67,7 @@ func (e *engine) firmware() string {
 // rememberPartitions notes what is on the disks before they are wiped: boot entries that start from there are dead then.
 func (e *engine) rememberPartitions() {
 	e.gone = nil
-	for _, d := range e.bootDisks() {
+	for _, d := range e.w.bootDisks() {
 		parts, err := partitionsOf(d.path)
 		if err != nil {
 			continue // a disk without a table that can be read has nothing that firmware knows
@@ -118,7 +110,7 @@ func firmwareArch(dir string) (efiboot.Arch, error) {
 }
 
 func (e *engine) installBootEntry(ctx context.Context, arch efiboot.Arch) error {
-	disks := e.bootDisks()
+	disks := e.w.bootDisks()
 	places, now, err := findESPs(ctx, disks)
 	if err != nil {
 		return err

@@ -59,13 +59,13 @@ func partition(t *testing.T, path, table string) {
 }
 
 const (
-	plainTable = "label: gpt\nsize=20MiB, type=L, uuid=11111111-1111-1111-1111-111111111111\nsize=10MiB, type=L, uuid=22222222-2222-2222-2222-222222222222\n"
-	newTable   = "label: gpt\nsize=20MiB, type=L, uuid=11111111-1111-1111-1111-111111111111\nsize=10MiB, type=L, uuid=33333333-3333-3333-3333-333333333333\n"
+	tableBefore = "label: gpt\nsize=20MiB, type=L, uuid=11111111-1111-1111-1111-111111111111\nsize=10MiB, type=L, uuid=22222222-2222-2222-2222-222222222222\n"
+	tableAfter  = "label: gpt\nsize=20MiB, type=L, uuid=11111111-1111-1111-1111-111111111111\nsize=10MiB, type=L, uuid=33333333-3333-3333-3333-333333333333\n"
 )
 
 // The step is for a machine with UEFI and a disk that its firmware sees, where it was asked for.
 func TestBootEntryStepIsSkipped(t *testing.T) {
-	e, file := bootEngine(t, plainTable, true), bootEngine(t, plainTable, false)
+	e, file := bootEngine(t, tableBefore, true), bootEngine(t, tableBefore, false)
 	if !e.bootEntryStep().when() {
 		t.Error("skipped with UEFI and a disk")
 	}
@@ -89,7 +89,7 @@ func TestBootEntryStepIsSkipped(t *testing.T) {
 
 // What cannot be done is a warning: the system is whole and verified.
 func TestBootEntryFailureIsAWarning(t *testing.T) {
-	e := bootEngine(t, plainTable, true)
+	e := bootEngine(t, tableBefore, true)
 	if err := e.bootEntryStep().run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -100,10 +100,10 @@ func TestBootEntryFailureIsAWarning(t *testing.T) {
 
 // Entries are dead that start from a partition that was on the disk and is not there any more.
 func TestGonePartitions(t *testing.T) {
-	e := bootEngine(t, plainTable, true)
+	e := bootEngine(t, tableBefore, true)
 	e.rememberPartitions()
-	partition(t, e.bootDisks()[0].path, newTable)
-	places, now, err := findESPs(t.Context(), e.bootDisks())
+	partition(t, e.w.bootDisks()[0].path, tableAfter)
+	places, now, err := findESPs(t.Context(), e.w.bootDisks())
 	if err != nil || len(places) != 0 {
 		t.Fatalf("%v, %v", places, err)
 	}

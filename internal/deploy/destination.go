@@ -40,6 +40,8 @@ type destination interface {
 	attach(ctx context.Context, n int) (device string, release func() error, err error)
 	// device returns the node of the image's partition n (0: of the whole disk), "" if it has none.
 	device(n int) string
+	// bootDisks are the disks that firmware could start the system from.
+	bootDisks() []bootDisk
 	// booted returns the manifest as it is where the image has been put: what the kernel that is loaded will find.
 	booted() *imagefmt.Manifest
 	// setWhole notes whether everything that is to be on the disks is there; if not, undo makes them unbootable.
