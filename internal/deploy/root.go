@@ -29,12 +29,11 @@ func (e *engine) inRoot(ctx context.Context, f func(dir, device string) error) (
 
 // attachRoot returns the device with the root file system: a partition, or a logical volume in it.
 func (e *engine) attachRoot(ctx context.Context) (device string, release func() error, err error) {
-	m := e.w.booted()
-	part, releasePart, err := e.w.attach(ctx, m.Boot.Root)
+	part, releasePart, err := e.w.attach(ctx, e.m.Boot.Root)
 	if err != nil {
 		return "", nil, err
 	}
-	device, releaseRoot, err := target.RootDevice(m, func(int) string { return part })
+	device, releaseRoot, err := target.RootDevice(e.m, func(int) string { return part })
 	if err != nil {
 		return "", nil, errors.Join(err, releasePart())
 	}

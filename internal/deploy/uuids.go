@@ -26,7 +26,7 @@ func (e *engine) prepareUUIDs(p *params.Profile) error {
 	if os.Geteuid() != 0 {
 		return errors.New("newUUIDs: the deployed system can be changed by root only: its file systems have to be mounted")
 	}
-	if p.Parameters["layout"] != "" {
+	if e.hasLayout() {
 		return errors.New("newUUIDs: not together with a layout, which has UUIDs of its own")
 	}
 	if err := target.CheckRoot(e.m); err != nil {
