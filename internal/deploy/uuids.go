@@ -33,7 +33,7 @@ func (e *engine) prepareUUIDs(p *params.Profile) error {
 		return fmt.Errorf("newUUIDs: %w", err)
 	}
 	e.changed = map[string]string{}
-	newTable(&e.m.Table, e.derive, e.changed)
+	freshTable(&e.m.Table, e.derive, e.changed)
 	return nil
 }
 
@@ -42,8 +42,8 @@ func (e *engine) derive(what string) [16]byte {
 	return target.DeriveUUID("swarmboot", e.o.Node, e.o.Image, what)
 }
 
-// newTable puts new GUIDs, or a new disk signature, into a table, and notes the PARTUUIDs that change.
-func newTable(t *imagefmt.Table, derive func(what string) [16]byte, changed map[string]string) {
+// freshTable puts new GUIDs, or a new disk signature, into a table, and notes the PARTUUIDs that change.
+func freshTable(t *imagefmt.Table, derive func(what string) [16]byte, changed map[string]string) {
 	switch t.Kind {
 	case imagefmt.TableGPT:
 		t.GUID = upper(derive("disk"))

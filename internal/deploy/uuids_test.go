@@ -16,14 +16,14 @@ func TestNewTable(t *testing.T) {
 	derive := func(what string) [16]byte { return target.DeriveUUID("node", what) }
 	changed := map[string]string{}
 	gpt := imagefmt.Table{Kind: imagefmt.TableGPT, GUID: "X", Partitions: []imagefmt.Partition{{Number: 1, UUID: "AA"}, {Number: 7, UUID: "BB"}}}
-	newTable(&gpt, derive, changed)
+	freshTable(&gpt, derive, changed)
 	if !guid.MatchString(gpt.GUID) || !guid.MatchString(gpt.Partitions[1].UUID) || gpt.Partitions[0].UUID == gpt.Partitions[1].UUID ||
 		changed["bb"] != strings.ToLower(gpt.Partitions[1].UUID) || len(changed) != 2 {
 		t.Errorf("%+v, %v", gpt, changed)
 	}
 	changed = map[string]string{}
 	mbr := imagefmt.Table{Kind: imagefmt.TableMBR, DiskSignature: "5a3b0001", Partitions: []imagefmt.Partition{{Number: 5, UUID: "5a3b0001-05"}}}
-	newTable(&mbr, derive, changed)
+	freshTable(&mbr, derive, changed)
 	if !regexp.MustCompile(`^[0-9a-f]{8}$`).MatchString(mbr.DiskSignature) || mbr.DiskSignature == "5a3b0001" || changed["5a3b0001-05"] != mbr.DiskSignature+"-05" {
 		t.Errorf("%+v, %v", mbr, changed)
 	}
