@@ -25,118 +25,140 @@ func TestNewUUIDs(t *testing.T) {
 	}
 }
 
-func newUUIDs(t *testing.T, label string) {
-	dir, work := t.TempDir(), t.TempDir()
-	const size = 424 * mib
-	off := map[string]int64{"esp": 1 * mib, "swap": 41 * mib, "xfs": 49 * mib, "root": 379 * mib}
-	length := map[string]int64{"esp": 40 * mib, "swap": 8 * mib, "xfs": 330 * mib, "root": 40 * mib}
-	order := []string{"esp", "swap", "xfs", "root"}
-	disk := sparse(t, size)
+// uuidDisk is a disk with four partitions and files that name them.
+type uuidDisk struct {
+	label, path, grub, fstab string
+	vfat                     bool              // the first is one
+	old                      map[string]string // UUIDs, by name of the partition
+	parts                    []string          // PARTUUIDs
+}
+
+const (
+	uuidSize = 424 * mib
+	rootID   = "7e27bf6b-ca08-4e70-b15a-2b1e64a36e4b"
+)
+
+var (
+	uuidOrder  = []string{"esp", "swap", "xfs", "root"}
+	uuidOff    = map[string]int64{"esp": 1 * mib, "swap": 41 * mib, "xfs": 49 * mib, "root": 379 * mib}
+	uuidLength = map[string]int64{"esp": 40 * mib, "swap": 8 * mib, "xfs": 330 * mib, "root": 40 * mib}
+)
+
+func makeUUIDDisk(t *testing.T, label string) *uuidDisk {
+	t.Helper()
+	work := t.TempDir()
+	d := &uuidDisk{label: label, path: sparse(t, uuidSize), old: map[string]string{"root": rootID}}
 	script := "label: " + label + "\n"
-	for _, n := range order {
-		script += fmt.Sprintf("start=%dMiB, size=%dMiB\n", off[n]/mib, length[n]/mib)
+	for _, n := range uuidOrder {
+		script += fmt.Sprintf("start=%dMiB, size=%dMiB\n", uuidOff[n]/mib, uuidLength[n]/mib)
 	}
 	writeFiles(t, work, map[string]string{"script": script})
-	tool(t, "sh", "-c", "sfdisk -q "+disk+" <"+filepath.Join(work, "script"))
+	tool(t, "sh", "-c", "sfdisk -q "+d.path+" <"+filepath.Join(work, "script"))
 	part := func(n string) string { return filepath.Join(work, n+".fs") }
-	for _, n := range order {
-		tool(t, "truncate", "-s", fmt.Sprint(length[n]), part(n))
+	for _, n := range uuidOrder {
+		tool(t, "truncate", "-s", fmt.Sprint(uuidLength[n]), part(n))
 	}
 	// A kernel without a driver for vfat cannot be asked to change files there: qemu-tests/hooks does so on a node.
 	filesystems, err := os.ReadFile("/proc/filesystems")
 	if err != nil {
 		t.Fatal(err)
 	}
-	vfat := strings.Contains(string(filesystems), "\tvfat\n")
-	if vfat {
+	if d.vfat = strings.Contains(string(filesystems), "\tvfat\n"); d.vfat {
 		tool(t, "mkfs.fat", "-F", "32", "-s", "1", part("esp"))
+		writeFiles(t, work, map[string]string{"grub.cfg": "search.fs_uuid " + rootID + " root\n"})
+		tool(t, "mmd", "-i", part("esp"), "::EFI", "::EFI/debian")
+		tool(t, "mcopy", "-i", part("esp"), filepath.Join(work, "grub.cfg"), "::EFI/debian/grub.cfg")
 	} else {
 		tool(t, "mkswap", "-q", part("esp"))
 	}
 	tool(t, "mkswap", "-q", part("swap"))
 	tool(t, "mkfs.xfs", "-q", part("xfs"))
-	old := map[string]string{}
-	for _, n := range order[:3] {
-		old[n] = probed(t, part(n), 0)
+	for _, n := range uuidOrder[:3] {
+		d.old[n] = probed(t, part(n), 0)
 	}
-	rootID := "7e27bf6b-ca08-4e70-b15a-2b1e64a36e4b"
-	partID := partUUIDs(t, disk)
-	grub := fmt.Sprintf("search --fs-uuid --set=root %s\nlinux /vmlinuz root=PARTUUID=%s resume=UUID=%s\n", rootID, partID[3], old["swap"])
-	fstab := fmt.Sprintf("UUID=%s / ext4 defaults 0 1\nUUID=%s /boot/efi vfat defaults 0 2\nUUID=%s none swap sw 0 0\nUUID=%s /data xfs defaults 0 0\nPARTUUID=%s /x ext4 noauto 0 0\n",
-		rootID, old["esp"], old["swap"], old["xfs"], partID[2])
+	d.parts = partUUIDs(t, d.path)
+	d.grub = fmt.Sprintf("search --fs-uuid --set=root %s\nlinux /vmlinuz root=PARTUUID=%s resume=UUID=%s\n", rootID, d.parts[3], d.old["swap"])
+	d.fstab = fmt.Sprintf("UUID=%s / ext4 defaults 0 1\nUUID=%s /boot/efi vfat defaults 0 2\nUUID=%s none swap sw 0 0\nUUID=%s /data xfs defaults 0 0\nPARTUUID=%s /x ext4 noauto 0 0\n",
+		rootID, d.old["esp"], d.old["swap"], d.old["xfs"], d.parts[2])
 	tree := t.TempDir()
-	writeFiles(t, tree, map[string]string{"usr/bin/sh": "", "etc/fstab": fstab, "boot/grub/grub.cfg": grub, "etc/hostname": rootID + "\n"})
+	writeFiles(t, tree, map[string]string{"usr/bin/sh": "", "etc/fstab": d.fstab, "boot/grub/grub.cfg": d.grub, "etc/hostname": rootID + "\n"})
 	tool(t, "mkfs.ext4", "-q", "-O", "^metadata_csum_seed", "-U", rootID, "-d", tree, part("root"))
-	writeFiles(t, work, map[string]string{"grub.cfg": "search.fs_uuid " + rootID + " root\n"})
-	if vfat {
-		tool(t, "mmd", "-i", part("esp"), "::EFI", "::EFI/debian")
-		tool(t, "mcopy", "-i", part("esp"), filepath.Join(work, "grub.cfg"), "::EFI/debian/grub.cfg")
+	for _, n := range uuidOrder {
+		tool(t, "dd", "if="+part(n), "of="+d.path, "bs=1M", fmt.Sprintf("seek=%d", uuidOff[n]/mib), "conv=notrunc,sparse", "status=none")
 	}
-	for _, n := range order {
-		tool(t, "dd", "if="+part(n), "of="+disk, "bs=1M", fmt.Sprintf("seek=%d", off[n]/mib), "conv=notrunc,sparse", "status=none")
-	}
-	tool(t, "go", "build", "-o", filepath.Join(work, "swarmboot"), "swarmboot/cmds/swarmboot")
-	tool(t, filepath.Join(work, "swarmboot"), "image", "create", "--root", "4", "--cmdline", "root=UUID="+rootID+" quiet", disk, filepath.Join(dir, "full"))
+	return d
+}
+
+func newUUIDs(t *testing.T, label string) {
+	d, dir := makeUUIDDisk(t, label), t.TempDir()
+	program := filepath.Join(t.TempDir(), "swarmboot")
+	tool(t, "go", "build", "-o", program, "swarmboot/cmds/swarmboot")
+	tool(t, program, "image", "create", "--root", "4", "--cmdline", "root=UUID="+rootID+" quiet", d.path, filepath.Join(dir, "full"))
 	writeFiles(t, dir, map[string]string{"profiles/default.yaml": "newUUIDs: true\n", "profiles/same.yaml": "newUUIDs: false\n"})
 	s := &testServer{URL: wholeServer(t, dir)}
-
 	deployed := func(node string) (string, map[string]string, []string) {
 		t.Helper()
-		target := sparse(t, size)
+		target := sparse(t, uuidSize)
 		p := start(t, s, target, "--image", "full", "--node", node)
 		if c := p.code(); c != cli.CodeDone {
 			t.Fatalf("code %d\n%s", c, p.err.String())
 		}
 		fresh := map[string]string{}
-		for _, n := range order {
-			fresh[n] = probed(t, target, off[n])
+		for _, n := range uuidOrder {
+			fresh[n] = probed(t, target, uuidOff[n])
 		}
 		return target, fresh, partUUIDs(t, target)
 	}
 	target, fresh, parts := deployed("one")
-	for i, n := range order {
-		if kept := n == "xfs"; (fresh[n] == old[n]) != kept && n != "root" || fresh["root"] == rootID {
-			t.Errorf("%s has %s, and had %s", n, fresh[n], old[n])
-		}
-		if parts[i] == partID[i] {
-			t.Errorf("partition %d has %s as before", i+1, parts[i])
-		}
-	}
-	change := strings.NewReplacer(rootID, fresh["root"], old["esp"], fresh["esp"], old["swap"], fresh["swap"], partID[2], parts[2], partID[3], parts[3]).Replace
-	for name, want := range map[string]string{"/etc/fstab": change(fstab), "/boot/grub/grub.cfg": change(grub), "/etc/hostname": rootID + "\n"} {
-		if got := inImage(t, target, off["root"], name); got != want {
-			t.Errorf("%s: %q, want %q", name, got, want)
-		}
-	}
-	if vfat {
-		out := filepath.Join(work, "out")
-		tool(t, "mcopy", "-n", "-i", fmt.Sprintf("%s@@%d", target, off["esp"]), "::EFI/debian/grub.cfg", out)
-		if b, err := os.ReadFile(out); err != nil || string(b) != "search.fs_uuid "+fresh["root"]+" root\n" {
-			t.Errorf("grub.cfg on the EFI system partition: %q, %v", b, err)
-		}
-		tool(t, "dd", "if="+target, "of="+part("esp"), "bs=1M", "skip=1", "count=40", "status=none")
-		tool(t, "fsck.fat", "-n", part("esp"))
-	}
-	tool(t, "e2fsck", "-fn", fmt.Sprintf("%s?offset=%d", target, off["root"]))
-	tool(t, "sfdisk", "--verify", target)
+	d.judge(t, target, fresh, parts)
 	if n := nodeAt(t, s.URL, "one"); len(n.Warnings) != 1 || !strings.Contains(n.Warnings[0], "partition 3 keeps its UUID: XFS") {
 		t.Errorf("warnings %q", n.Warnings)
 	}
-
 	_, again, partsAgain := deployed("one")
 	_, other, partsOther := deployed("two")
 	_, same, partsSame := deployed("same")
-	for i, n := range order {
+	for i, n := range uuidOrder {
 		if again[n] != fresh[n] || partsAgain[i] != parts[i] {
 			t.Errorf("the second time %s has %s in %s, the first time %s in %s", n, again[n], partsAgain[i], fresh[n], parts[i])
 		}
 		if n != "xfs" && other[n] == fresh[n] || partsOther[i] == parts[i] {
 			t.Errorf("two nodes have %s %s in %s", n, other[n], partsOther[i])
 		}
-		if partsSame[i] != partID[i] || n != "root" && same[n] != old[n] || same["root"] != rootID {
+		if partsSame[i] != d.parts[i] || same[n] != d.old[n] {
 			t.Errorf("newUUIDs: false changed %s", n)
 		}
 	}
+}
+
+// judge compares what blkid found on a target with the disk, and reads the files that name it.
+func (d *uuidDisk) judge(t *testing.T, target string, fresh map[string]string, parts []string) {
+	t.Helper()
+	for i, n := range uuidOrder {
+		if kept := n == "xfs"; (fresh[n] == d.old[n]) != kept {
+			t.Errorf("%s has %s, and had %s", n, fresh[n], d.old[n])
+		}
+		if parts[i] == d.parts[i] {
+			t.Errorf("partition %d has %s as before", i+1, parts[i])
+		}
+	}
+	change := strings.NewReplacer(rootID, fresh["root"], d.old["esp"], fresh["esp"], d.old["swap"], fresh["swap"], d.parts[2], parts[2], d.parts[3], parts[3]).Replace
+	for name, want := range map[string]string{"/etc/fstab": change(d.fstab), "/boot/grub/grub.cfg": change(d.grub), "/etc/hostname": rootID + "\n"} {
+		if got := inImage(t, target, uuidOff["root"], name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	tool(t, "e2fsck", "-fn", fmt.Sprintf("%s?offset=%d", target, uuidOff["root"]))
+	tool(t, "sfdisk", "--verify", target)
+	if !d.vfat {
+		return
+	}
+	work := t.TempDir()
+	tool(t, "mcopy", "-n", "-i", fmt.Sprintf("%s@@%d", target, uuidOff["esp"]), "::EFI/debian/grub.cfg", filepath.Join(work, "grub.cfg"))
+	if b, err := os.ReadFile(filepath.Join(work, "grub.cfg")); err != nil || string(b) != "search.fs_uuid "+fresh["root"]+" root\n" {
+		t.Errorf("grub.cfg on the EFI system partition: %q, %v", b, err)
+	}
+	tool(t, "dd", "if="+target, "of="+filepath.Join(work, "esp"), "bs=1M", "skip=1", "count=40", "status=none")
+	tool(t, "fsck.fat", "-n", filepath.Join(work, "esp"))
 }
 
 // partUUIDs are the PARTUUIDs of the partitions as blkid sees them in the table, in lower case.
