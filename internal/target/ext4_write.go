@@ -26,10 +26,11 @@ type extWriter struct {
 	free      int64  // blocks, so far
 	blocksOut int64  // of structures, so far: the overhead
 	inode8    []byte // the journal's block map, which the superblock has a copy of
+	hashSeed  [16]byte
 }
 
 func newExtWriter(g *extGeometry, d Blank, e Ext4) *extWriter {
-	return &extWriter{extGeometry: g, d: d, e: e, seed: extSum(^uint32(0), e.UUID[:])}
+	return &extWriter{extGeometry: g, d: d, e: e, seed: extSum(^uint32(0), e.UUID[:]), hashSeed: randomUUID()}
 }
 
 // extSum is the CRC32c of ext4, which is not inverted at the end.
@@ -191,8 +192,7 @@ func (w *extWriter) super(group int64) []byte {
 	}
 	copy(b[extUUID:], w.e.UUID[:])
 	copy(b[extLabel:extLabel+16], w.e.Label)
-	hashSeed := randomUUID()
-	copy(b[236:], hashSeed[:])
+	copy(b[236:], w.hashSeed[:])
 	b[252], b[253] = 1, 1 // half MD4; a copy of the journal's inode follows at 268
 	copy(b[268:], w.inode8)
 	b[372], b[373] = byte(w.flexBits), 1 // CRC32c
