@@ -31,7 +31,7 @@ file system is mounted. What they leave running or mounted ends with them; after
 A hook that fails makes the deployment fail, the end of its output is in "status" and in the server's log.
 
 newUUIDs derives UUIDs from the names of node and image: GUIDs of disk and partitions, UUIDs of ext2, ext3, ext4 (which gets the feature
-metadata_csum_seed: Linux 4.4, e2fsprogs 1.43) and swap, volume IDs of FAT. They replace the old ones in fstab, crypttab, GRUB's and
+metadata_csum_seed: Linux 4.4, e2fsprogs 1.43, GRUB 2.12 or that of Debian 12) and swap, volume IDs of FAT. They replace the old ones in fstab, crypttab, GRUB's and
 systemd-boot's files and kernel command lines, but not inside an initrd or in a GRUB for BIOS that searches by UUID. XFS, btrfs and LVM keep theirs, with a warning.
 
 Parameters that a node's kernel command line gives win over the profile's. Of the image is kept what the profile does not
