@@ -59,7 +59,7 @@ func table(size int64) imagefmt.Table {
 			{Number: 1, Start: mib, Length: 3 * mib, Type: "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
 				UUID: "11111111-2222-4333-8444-555555555501", Label: "esp", FileSystem: "vfat"},
 			{Number: 2, Start: 4 * mib, Length: size - 6*mib, Type: "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
-				UUID: "11111111-2222-4333-8444-555555555502", Label: "root", FileSystem: "ext4"},
+				UUID: "11111111-2222-4333-8444-555555555502", Label: "root"}, // and no file system at all
 		},
 	}
 }
