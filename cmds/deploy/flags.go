@@ -66,6 +66,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	f.StringVar(&c.o.Then, "then", "", "exit, kexec, reboot, poweroff or shell; default exit")
 	f.DurationVar(&c.o.Seed, "linger", deploy.DefaultSeed, "longest `TIME` to go on seeding; it ends when the server says that nobody needs this node")
 	f.StringVar(&c.o.Listen, "listen", "", "`HOST:PORT` for BitTorrent connections; default any free port")
+	f.StringVar(&c.o.Rack, "rack", "", "`NAME` of the rack or switch that this machine is at; default: the server goes by its address")
 	f.StringVar(&c.o.Node, "node", "", "what this node is called on the server (`ID`); default the MAC address towards the server")
 	f.DurationVar(&c.o.Stall, "stall", deploy.DefaultStall, "give up when nothing arrives for `TIME`")
 	f.DurationVar(&c.o.Patience, "patience", deploy.DefaultPatience, "give up when the server does not give the manifest for `TIME`")
@@ -123,7 +124,7 @@ func given(f *flag.FlagSet) map[string]bool {
 // at a shell, which disk it is, whether the machine's firmware is changed, and whether the machine goes away.
 func profileMust(set map[string]bool) map[string]bool {
 	given := map[string]bool{"seed": set["linger"], "bootentry": set["boot-entry"] || !set["cmdline"]}
-	for _, name := range []string{"disk", "grow", "layout", "then", "verify"} {
+	for _, name := range []string{"disk", "grow", "layout", "rack", "then", "verify"} {
 		given[name] = set[name] || !set["cmdline"] && (name == "disk" || name == "then")
 	}
 	return given
@@ -162,6 +163,7 @@ func (c *config) merge(p *params.Config, set map[string]bool) {
 		c.o.Plan = p.Action == params.ActionPlan
 	}
 	fill("then", &c.o.Then, string(p.Then))
+	fill("rack", &c.o.Rack, p.Rack)
 	if !set["verify"] {
 		c.o.Verify = p.Verify
 	}

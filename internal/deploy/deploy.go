@@ -61,6 +61,7 @@ type Options struct {
 	Append  string   // appended to that kernel's command line
 	Console []string // console= values that kernel is given
 
+	Rack     string        // name of the rack or switch that this machine is at; "": the server goes by its address
 	Seed     time.Duration // longest time to go on seeding; 0 not at all
 	Patience time.Duration // how long to try to get the manifest; 0 is DefaultPatience
 	Stall    time.Duration // a fetch without any progress for so long fails; 0 is DefaultStall
@@ -240,7 +241,7 @@ func (e *engine) fetch(ctx context.Context) error {
 	}
 	var err error
 	s, err = swarm.Join(ctx, swarm.NodeOptions{
-		Node: e.o.Node, Run: e.run, Metainfo: e.mi, Manifest: e.m, Target: e.w.target(index),
+		Node: e.o.Node, Run: e.run, Rack: e.o.Rack, Metainfo: e.mi, Manifest: e.m, Target: e.w.target(index),
 		Announce: e.c.announce(), Listen: e.o.Listen, CheckRaw: e.o.Verify != params.VerifyNone,
 		Resume: e.resume, Stall: e.o.Stall, Logger: e.o.Logger,
 	})

@@ -66,14 +66,14 @@ func (e *engine) settle(p *params.Profile) error {
 		given = maps.Clone(given)
 		given["disk"], given["layout"] = true, true
 	}
-	c.Layout = o.Layout
+	c.Layout, c.Rack = o.Layout, o.Rack
 	if err := p.Apply(c, given); err != nil {
 		return err
 	}
 	if c.Disk != "" && (c.Layout != "" || o.LayoutJSON != nil) {
 		return errors.New("parameters: disk and layout: the layout says which disks are meant; give one of the two")
 	}
-	o.Layout = c.Layout
+	o.Layout, o.Rack = c.Layout, c.Rack
 	o.BootEntry = c.BootEntry
 	o.Disk, o.Verify, o.Then, o.OnError, o.Append, o.Seed, o.Grow = c.Disk, c.Verify, string(c.Then), string(c.OnError), c.Append, c.Seed, c.Grow
 	return nil

@@ -14,12 +14,12 @@ import (
 
 // A profile decides what nobody else has decided.
 func TestSettle(t *testing.T) {
-	p := &params.Profile{Parameters: map[string]string{"disk": "serial=X", "then": "poweroff", "onerror": "reboot", "verify": "readback", "seed": "7s", "append": "quiet", "grow": "none"}}
+	p := &params.Profile{Parameters: map[string]string{"disk": "serial=X", "then": "poweroff", "onerror": "reboot", "verify": "readback", "seed": "7s", "append": "quiet", "grow": "none", "rack": "r7"}}
 	e := &engine{o: Options{Disk: "only", Then: "kexec", Verify: params.VerifyWrite, Grow: params.GrowLast}}
 	if err := e.settle(p); err != nil {
 		t.Fatal(err)
 	}
-	if o := e.o; o.Disk != "serial=X" || o.Then != "poweroff" || o.OnError != "reboot" || o.Verify != params.VerifyReadBack || o.Seed != 7*time.Second || o.Append != "quiet" || o.Grow != params.GrowNone {
+	if o := e.o; o.Disk != "serial=X" || o.Then != "poweroff" || o.OnError != "reboot" || o.Verify != params.VerifyReadBack || o.Seed != 7*time.Second || o.Append != "quiet" || o.Rack != "r7" || o.Grow != params.GrowNone {
 		t.Errorf("%+v", o)
 	}
 	e = &engine{o: Options{Disk: "only", Then: "kexec", Given: map[string]bool{"disk": true, "then": true}}}

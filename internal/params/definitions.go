@@ -39,6 +39,7 @@ var definitions = []definition{
 	{"nic", "MAC|NAME", "", "the only network interface to use; without it all that have a link", setNIC},
 	{"onerror", "shell|reboot|poweroff", "shell", "what follows a failed deployment",
 		choice(func(c *Config) *OnError { return &c.OnError }, OnErrorShell, OnErrorReboot, OnErrorPowerOff)},
+	{"rack", "NAME", "", "name of the node's rack or switch, 64 bytes at most: nodes of one rack take the image from each other; without it they go by the network of their address", setRack},
 	{"seed", "DURATION", "10m", "longest time to go on seeding when other nodes still depend on this one; 0s: leave at once",
 		duration(func(c *Config) *time.Duration { return &c.Seed })},
 	{"server", "URL", "", "server; without it the DHCP server, port 8080", setServer},
@@ -109,6 +110,16 @@ func setLayout(c *Config, v string) error {
 		return fmt.Errorf("want letters, digits and . _ + - only, beginning with a letter or digit")
 	}
 	c.Layout = v
+	return nil
+}
+
+var rackName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/+-]{0,63}$`)
+
+func setRack(c *Config, v string) error {
+	if !rackName.MatchString(v) {
+		return fmt.Errorf("want up to 64 letters, digits and . _ : / + - only, beginning with a letter or digit")
+	}
+	c.Rack = v
 	return nil
 }
 

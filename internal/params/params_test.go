@@ -38,6 +38,7 @@ func TestParseCmdline(t *testing.T) {
 		{"same value twice", "swarmboot.image=debian-12 swarmboot.image=debian-12", with(func(*Config) {})},
 		{"after double dash", "swarmboot.image=debian-12 -- swarmboot.nonsense=1", with(func(*Config) {})},
 		{"shell needs no image", "swarmboot.action=shell", with(func(c *Config) { c.Action, c.Image = ActionShell, "" })},
+		{"rack", "swarmboot.image=debian-12 swarmboot.rack=r7/sw-2", with(func(c *Config) { c.Rack = "r7/sw-2" })},
 		{"plan", "swarmboot.action=plan swarmboot.image=debian-12 swarmboot.layout=raid1", with(func(c *Config) { c.Action, c.Layout = ActionPlan, "raid1" })},
 		{"trailing newline", "swarmboot.image=debian-12\n", with(func(*Config) {})},
 	}
@@ -77,6 +78,7 @@ func TestParseCmdlineErrors(t *testing.T) {
 		{"swarmboot.image=a swarmboot.nic=52:54:00", "swarmboot.nic", "MAC"},
 		{"quiet", "swarmboot.image", "missing"},
 		{"swarmboot.action=plan", "swarmboot.image", "missing"},
+		{"swarmboot.image=a swarmboot.rack=r&7", "swarmboot.rack", "letters"},
 		{"swarmboot.image=a swarmboot.layout=../x", "swarmboot.layout", "letters"},
 	}
 	for _, tt := range tests {
