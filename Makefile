@@ -15,7 +15,7 @@ GOSRC := $(shell find cmds uinit imagefmt mkinitramfs internal qemu-tests -name 
 FUZZTIME ?= 10s
 
 
-.PHONY: help bench-tracker bench-sim build deps deps-demo kernels image initramfs demo test test-unit test-vm bench bench-swarm lint fuzz clean
+.PHONY: help bench-tracker bench-sim bench-sim-validate build deps deps-demo kernels image initramfs demo test test-unit test-vm bench bench-swarm lint fuzz clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
 
@@ -67,8 +67,14 @@ bench: deps-demo build initramfs image ## measure sizes and speeds
 bench-tracker: ## 20,000 nodes announcing to the tracker over HTTP
 	$(GO) test -run '^$$' -bench 'Load$$' -benchtime 1x ./internal/tracker
 
-bench-sim: ## the tracker's topology with 100 to 20,000 simulated nodes
-	$(GO) run ./qemu-tests/simswarm
+bench-sim: ## the tracker's topology with 100 to 20,000 simulated nodes, 10 GB each (SIM=--json)
+	$(GO) run ./qemu-tests/simswarm --table --image 10000 --piece 1024 $(SIM)
+
+bench-sim-validate: build $(BUILD)/bench-swarm/images/.stamp ## the simulator against 8 and 16 nodes in network namespaces, five minutes
+	$(GOBUILD) -o $(BUILD)/bin/ ./qemu-tests/benchswarm
+	@rm -f $(BUILD)/bench-swarm/measured.jsonl
+	@for run in "8 100" "8 50" "16 50"; do set -- $$run; $(SUDO) $(BUILD)/bin/benchswarm --image $(BUILD)/bench-swarm/images/verbatim --nodes $$1 --rate $$2 --json >> $(BUILD)/bench-swarm/measured.jsonl || exit 1; done
+	$(GO) run ./qemu-tests/simswarm --validate $(BUILD)/bench-swarm/measured.jsonl
 
 test-unit: deps ## the quick tests
 	$(GO) vet ./...
