@@ -20,15 +20,13 @@ end() {
 trap end EXIT
 
 cp --sparse=always "$raw" "$out.part"
-part() { sfdisk --json "$out.part" | jq -r ".partitiontable.partitions[] | select(.name == \"$1\") | .start * 512, .size * 512" | paste -sd' '; }
-read -r start size < <(part root)
+read -r start size < <(sfdisk --dump "$out.part" | sed -n 's/.*start= *\([0-9]*\), size= *\([0-9]*\),.*name="root".*/\1 \2/p')
+start=$((start * 512)) size=$((size * 512))
 loop=$(losetup --find --show --offset "$start" --sizelimit "$size" "$out.part")
 mount "$loop" "$tmp"
-
 used() { stat -f -c '%S %b %f' "$tmp" | { read -r bs blocks free; echo $((bs * (blocks - free))); }; }
 mkdir "$tmp/srv/more"
-list=$tmp/srv/more.list
-(cd "$tmp" && find boot usr/lib usr/bin usr/sbin -type f -size +64k | LC_ALL=C sort) >/dev/shm/benchswarm-list.$$
+list=$(cd "$tmp" && find boot usr/lib usr/bin usr/sbin -type f -size +64k | LC_ALL=C sort)
 while [ "$(used)" -lt "$want" ]; do
   n=$((${n:-0} + 1))
   while read -r f; do
@@ -36,9 +34,8 @@ while [ "$(used)" -lt "$want" ]; do
     mkdir -p "$tmp/srv/more/$n/${f%/*}"
     cp "$tmp/$f" "$tmp/srv/more/$n/$f"
     sync -f "$tmp" # blocks are allocated late: without it nothing seems to be used
-  done </dev/shm/benchswarm-list.$$
+  done <<<"$list"
 done
-rm -f /dev/shm/benchswarm-list.$$
 umount "$tmp"
 losetup -d "$loop"
 loop=
