@@ -57,6 +57,7 @@ func TestBadManifests(t *testing.T) {
 		"name with slash":     {func(m *Manifest) { m.Name = "../x" }, ErrFormat},
 		"hidden name":         {func(m *Manifest) { m.Name = ".x" }, ErrFormat},
 		"disk size":           {func(m *Manifest) { m.DiskSize = -1 }, ErrFormat},
+		"file system beyond":  {func(m *Manifest) { m.Table.Partitions[0].FSLength = m.Table.Partitions[0].Length + 1 }, ErrFormat},
 		"min above disk":      {func(m *Manifest) { m.MinDiskSize = 2 << 30 }, ErrFormat},
 		"sector":              {func(m *Manifest) { m.SectorSize = 513 }, ErrFormat},
 		"layout":              {func(m *Manifest) { m.Layout = "zip" }, ErrFormat},

@@ -83,6 +83,7 @@ type Partition struct {
 	FileSystem string `json:"fileSystem,omitempty"` // ext2, ext3, ext4, vfat, swap, LVM2_member, or "" when unknown
 	FSLabel    string `json:"fsLabel,omitempty"`
 	FSUUID     string `json:"fsUUID,omitempty"`
+	FSLength   int64  `json:"fsLength,omitempty"` // bytes from Start that the file system spans and nothing of the image lies behind; 0 when unknown
 	UsedBytes  int64  `json:"usedBytes"`
 }
 

@@ -169,6 +169,8 @@ func (m *Manifest) checkPartition(p *Partition) error {
 		return fmt.Errorf("manifest: partition %d: bytes %d+%d of minDiskSize %d: %w", p.Number, p.Start, p.Length, m.MinDiskSize, ErrRange)
 	case p.Start%sector != 0 || p.Length%sector != 0:
 		return manifestErr("partition %d: bytes %d+%d are not whole sectors", p.Number, p.Start, p.Length)
+	case p.FSLength < 0 || p.FSLength > p.Length:
+		return manifestErr("partition %d: fsLength %d of %d", p.Number, p.FSLength, p.Length)
 	case p.UsedBytes < 0 || p.UsedBytes > p.Length:
 		return manifestErr("partition %d: usedBytes %d of %d", p.Number, p.UsedBytes, p.Length)
 	}

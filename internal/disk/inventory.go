@@ -39,6 +39,28 @@ type Member struct {
 	Metadata  string `json:"metadata"` // "0.90", "1.0", "1.1", "1.2"
 }
 
+// Check says whether an inventory that was read from a file can be one: what a plan relies on.
+func (inv *Inventory) Check() error {
+	switch {
+	case inv.Path == "":
+		return fmt.Errorf("it has no path")
+	case inv.Size <= 0 || inv.Size > imagefmt.MaxDiskSize:
+		return fmt.Errorf("%s: size %d", inv.Path, inv.Size)
+	case inv.LogicalSector != 512 && inv.LogicalSector != 4096:
+		return fmt.Errorf("%s: logicalSector %d: want 512 or 4096", inv.Path, inv.LogicalSector)
+	case inv.OptimalIO < 0 || inv.OptimalIO > maxOptimalIO || inv.OptimalIO&(inv.OptimalIO-1) != 0:
+		return fmt.Errorf("%s: optimalIO %d: want a power of two up to %d", inv.Path, inv.OptimalIO, maxOptimalIO)
+	case len(inv.Table.Partitions) > maxGPTEntries:
+		return fmt.Errorf("%s: %d partitions", inv.Path, len(inv.Table.Partitions))
+	}
+	for _, p := range inv.Table.Partitions {
+		if p.Start < 0 || p.Length < 0 || p.Start > inv.Size || p.Length > inv.Size-p.Start {
+			return fmt.Errorf("%s: partition %d: bytes %d+%d of %d", inv.Path, p.Number, p.Start, p.Length, inv.Size)
+		}
+	}
+	return nil
+}
+
 // ReadInventory lists the disks of this machine with what is on them, and beside them those of the paths that are regular
 // files standing for disks. It only reads. A disk that cannot be read is listed with TableError.
 func ReadInventory(paths []string) ([]Inventory, error) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -160,7 +159,7 @@ func lost(d disk.Inventory, kept []int) []string {
 	if len(list) == 0 {
 		list = d.Found
 	}
-	return slices.Compact(list)
+	return slices.Compact(slices.Clone(list))
 }
 
 // layoutOf is the table of one disk: the partitions of the set, in the order of the set, with those that are kept.
@@ -171,46 +170,19 @@ type layoutOf struct {
 
 // table divides a disk.
 func (b *builder) table(s *DiskSet, n int, d disk.Inventory, several bool) (*layoutOf, error) {
-	sector := d.LogicalSector
 	old, err := keptPartitions(s, d)
 	if err != nil {
 		return nil, err
 	}
-	wants := make([]want, 0, len(s.Partitions))
-	var taken []imagefmt.Extent
-	for i := range s.Partitions {
-		p := &s.Partitions[i]
-		if o, ok := old[i]; ok {
-			wants = append(wants, want{name: p.Name, pinned: true, start: o.Start, length: o.Length})
-		} else {
-			w, err := b.want(s, p, d.Disk)
-			if err != nil {
-				return nil, err
-			}
-			wants = append(wants, w)
-		}
-		if w := wants[i]; w.pinned {
-			taken = append(taken, imagefmt.Extent{Off: w.start, Len: w.length})
-		}
-	}
-	r, err := newRoom(d.Disk, sector, taken)
+	places, wants, err := b.places(s, d, old)
 	if err != nil {
 		return nil, err
 	}
-	for i := range wants {
-		if percent := mustSize(s.Partitions[i].Size).percent; percent > 0 && !wants[i].pinned {
-			wants[i].length = max(alignDown(percentOf(r.hi-r.lo, percent), r.align), r.align)
-		}
-	}
-	places, err := r.place(wants)
-	if err != nil {
-		return nil, err
-	}
-	out := &layoutOf{table: imagefmt.Table{Kind: imagefmt.TableGPT, GUID: strings.ToUpper(derived("disk", identity(d.Disk)))}}
 	numbers, err := number(s, old, d.Path)
 	if err != nil {
 		return nil, err
 	}
+	out := &layoutOf{table: imagefmt.Table{Kind: imagefmt.TableGPT, GUID: strings.ToUpper(derived("disk", identity(d.Disk)))}}
 	for i := range s.Partitions {
 		if o, ok := old[i]; ok {
 			out.table.Partitions = append(out.table.Partitions, o)
@@ -226,6 +198,42 @@ func (b *builder) table(s *DiskSet, n int, d disk.Inventory, several bool) (*lay
 	return out, nil
 }
 
+// places finds room for the partitions of a set on a disk that keeps those in old.
+func (b *builder) places(s *DiskSet, d disk.Inventory, old map[int]imagefmt.Partition) ([]imagefmt.Extent, []want, error) {
+	var wants []want
+	var taken []imagefmt.Extent
+	for i := range s.Partitions {
+		p := &s.Partitions[i]
+		w, err := b.want(p, d.Disk)
+		if o, ok := old[i]; ok {
+			w, err = want{name: p.Name, pinned: true, start: o.Start, length: o.Length}, nil
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, other := range wants {
+			if w.pinned && other.pinned && w.start < other.start+other.length && other.start < w.start+w.length {
+				return nil, nil, &RefusedError{Device: d.Path, Reason: fmt.Sprintf("partitions %q and %q cannot be moved, and overlap", other.name, w.name)}
+			}
+		}
+		if w.pinned {
+			taken = append(taken, imagefmt.Extent{Off: w.start, Len: w.length})
+		}
+		wants = append(wants, w)
+	}
+	r, err := newRoom(d.Disk, d.LogicalSector, taken)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range wants {
+		if percent := mustSize(s.Partitions[i].Size).percent; percent > 0 && !wants[i].pinned {
+			wants[i].length = max(alignDown(percentOf(r.hi-r.lo, percent), r.align), r.align)
+		}
+	}
+	places, err := r.place(wants)
+	return places, wants, err
+}
+
 func mustSize(s string) partitionSize {
 	size, err := parsePartitionSize(s)
 	if err != nil {
@@ -235,7 +243,7 @@ func mustSize(s string) partitionSize {
 }
 
 // want says how large a partition is to be, and whether it can only be where the image has it.
-func (b *builder) want(s *DiskSet, p *Partition, d disk.Disk) (want, error) {
+func (b *builder) want(p *Partition, d disk.Disk) (want, error) {
 	size := mustSize(p.Size)
 	w := want{name: p.Name, length: size.bytes, rest: size.rest}
 	if p.Image == "" {
@@ -271,124 +279,3 @@ func (b *builder) bootCode(s *DiskSet, wants []want) []byte {
 	}
 	return nil
 }
-
-// number numbers the partitions of a set: those that are kept as they were, those that have a number, and the others in
-// order with what is free.
-func number(s *DiskSet, old map[int]imagefmt.Partition, path string) ([]int, error) {
-	used := map[int]string{}
-	numbers := make([]int, len(s.Partitions))
-	claim := func(i, n int) error {
-		if other, ok := used[n]; ok {
-			return &RefusedError{Device: path, Reason: fmt.Sprintf("partitions %q and %q would both have the number %d", other, s.Partitions[i].Name, n)}
-		}
-		numbers[i], used[n] = n, s.Partitions[i].Name
-		return nil
-	}
-	for i := range s.Partitions {
-		if o, ok := old[i]; ok {
-			if err := claim(i, o.Number); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for i := range s.Partitions {
-		if n := s.Partitions[i].Number; n > 0 && numbers[i] == 0 {
-			if err := claim(i, n); err != nil {
-				return nil, err
-			}
-		}
-	}
-	next := 1
-	for i := range s.Partitions {
-		if numbers[i] != 0 {
-			continue
-		}
-		for used[next] != "" {
-			next++
-		}
-		numbers[i], used[next] = next, s.Partitions[i].Name
-	}
-	for i, n := range numbers {
-		if n > maxNumber {
-			return nil, &RefusedError{Device: path, Reason: fmt.Sprintf("partition %q would have the number %d: %d is the most", s.Partitions[i].Name, n, maxNumber)}
-		}
-	}
-	return numbers, nil
-}
-
-// kindOf is the type of a partition: what the layout says, what the image has, or what the content asks for.
-func (b *builder) kindOf(p *Partition) string {
-	if guid, ok := typeGUID(p.Type); ok && guid != "" {
-		return guid
-	}
-	if p.Image != "" {
-		if src, err := b.source(p.Image); err == nil && src.part != nil {
-			if b.im.Manifest.Table.Kind == imagefmt.TableGPT {
-				return strings.ToUpper(src.part.Type)
-			}
-			if name, ok := mbrTypes[src.part.Type]; ok {
-				return types[name]
-			}
-		}
-	}
-	for _, s := range b.k.Disks {
-		if i := slices.IndexFunc(s.Partitions, func(q Partition) bool { return q.Name == p.Name }); i >= 0 && &s.Partitions[i] == p && b.k.raidOf(s.Name+"/"+p.Name) {
-			return types["raid"]
-		}
-	}
-	if p.FS == "swap" {
-		return types["swap"]
-	}
-	return types["linux"]
-}
-
-// partition makes the entry of a new partition, without its place.
-func (b *builder) partition(p *Partition, where string, n int, several bool) imagefmt.Partition {
-	out := imagefmt.Partition{Type: b.kindOf(p), Label: numberIn(p.label(), n), UUID: strings.ToUpper(p.UUID)}
-	src, err := b.source(p.Image)
-	if err == nil && src.part != nil {
-		out.FileSystem = src.part.FileSystem
-		if b.im.Manifest.Table.Kind == imagefmt.TableGPT {
-			out.Attributes = src.part.Attributes
-			if out.UUID == "" && !several {
-				out.UUID = src.part.UUID
-			}
-		}
-		if p.Label == "" && src.part.Label != "" {
-			out.Label = src.part.Label
-		}
-	}
-	if p.FS != "" {
-		out.FileSystem = p.FS
-	}
-	if out.UUID == "" {
-		out.UUID = strings.ToUpper(derived("partition", where, p.Name))
-	}
-	for _, name := range p.Attributes {
-		bit, _ := attribute(name)
-		out.Attributes |= bit
-	}
-	return out
-}
-
-// distinct sees to it that a partition which is kept is the only one with its UUID.
-func (b *builder) distinct(l *layoutOf, where string) {
-	seen := map[string]bool{}
-	for _, p := range l.table.Partitions {
-		if slices.Contains(l.kept, p.Number) {
-			seen[strings.ToUpper(p.UUID)] = true
-		}
-	}
-	for i := range l.table.Partitions {
-		p := &l.table.Partitions[i]
-		if slices.Contains(l.kept, p.Number) {
-			continue
-		}
-		for round := 0; seen[p.UUID]; round++ {
-			p.UUID = strings.ToUpper(derived("partition", where, strconv.Itoa(i), strconv.Itoa(round)))
-		}
-		seen[p.UUID] = true
-	}
-}
-
-func numberIn(s string, n int) string { return strings.ReplaceAll(s, "{n}", strconv.Itoa(n)) }

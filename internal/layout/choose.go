@@ -26,6 +26,7 @@ type chooser struct {
 func (l *Layout) choose(inv []disk.Inventory) (k *Candidate, sets []chosen, reasons []string, err error) {
 	ch := chooser{l, slices.Clone(inv)}
 	slices.SortStableFunc(ch.inv, func(a, b disk.Inventory) int { return natural(a.Path, b.Path) })
+	ch.inv = slices.CompactFunc(ch.inv, func(a, b disk.Inventory) bool { return a.Path == b.Path })
 	for i := range l.Candidates {
 		k := &l.Candidates[i]
 		sets, why, err := ch.fill(k)
@@ -96,7 +97,9 @@ func (ch *chooser) matching(k *Candidate, s *DiskSet, owner map[string]string) (
 	})
 	for _, d := range ch.inv {
 		why := ""
-		if set := owner[d.Path]; set != "" {
+		if err := d.Check(); err != nil {
+			why = err.Error()
+		} else if set := owner[d.Path]; set != "" {
 			why = "belongs to disks " + set
 		}
 		if why == "" && recreate && len(d.Arrays) > 0 {

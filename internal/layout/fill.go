@@ -99,7 +99,8 @@ func (b *builder) fillImage(f Fill, at site) error {
 	if err != nil {
 		return err
 	}
-	if at.several && !slices.Contains([]string{types["esp"], types["bios"], types["prep"]}, at.kind) {
+	firmware := slices.Contains([]string{types["esp"], types["bios"], types["prep"]}, at.kind)
+	if at.several && !firmware {
 		return &RefusedError{Reason: fmt.Sprintf("%s: several disks would hold image: %s, with one UUID: make an array of them", at.name, f.Image)}
 	}
 	if src.Source.Len > at.size {
@@ -111,6 +112,9 @@ func (b *builder) fillImage(f Fill, at site) error {
 			return &RefusedError{Reason: fmt.Sprintf("%s: %v", at.name, err)}
 		}
 		fsType = src.part.FileSystem
+	}
+	if b.used[src.number] && !firmware && src.Source.Len > 0 {
+		return &RefusedError{Reason: fmt.Sprintf("%s: image: %s has another place already, with the same UUID", at.name, f.Image)}
 	}
 	b.used[src.number] = true
 	b.whole = b.whole || f.Image == "whole"
@@ -130,64 +134,6 @@ func (b *builder) mount(f Fill, on Ref, n int, fsType string) {
 	case f.Mount != "":
 		b.plan.Mounts = append(b.plan.Mounts, Mount{On: on, Path: numberIn(f.Mount, n), FSType: fsType, Options: f.Options})
 	}
-}
-
-// raids plans the arrays.
-func (b *builder) raids() error {
-	for i := range b.k.Raid {
-		if err := b.raid(&b.k.Raid[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (b *builder) raid(r *Raid) error {
-	set, part := b.k.find(r.Of)
-	c := b.sets[slices.IndexFunc(b.sets, func(c chosen) bool { return c.set == set })]
-	a := ArrayPlan{Name: r.Name, Level: r.Level, Metadata: r.Metadata, Recreate: r.Recreate || set.Recreate}
-	if a.Metadata == "" {
-		a.Metadata = "1.2"
-	}
-	if r.Level != 1 {
-		if a.Chunk = defaultChunk; r.Chunk != "" {
-			a.Chunk, _ = parseSize(r.Chunk) // Check has read it
-		}
-	}
-	refs, sizes, sector := b.members(c, part)
-	members := len(refs) - r.Spares
-	if least := levels[r.Level].members; members < least {
-		return &RefusedError{Reason: fmt.Sprintf("array %q: %d disks, %d of them spares: level %d needs %d", r.Name, len(refs), r.Spares, r.Level, least)}
-	}
-	if len(refs) > maxMembers {
-		return &RefusedError{Reason: fmt.Sprintf("array %q: %d disks: %d is the most", r.Name, len(refs), maxMembers)}
-	}
-	a.Members, a.Spares = refs[:members:members], refs[members:]
-	a.Size, _ = arrayRoom(&a, sizes, members)
-	if a.Size == 0 {
-		return &RefusedError{Reason: fmt.Sprintf("array %q: members of %s are too small", r.Name, disk.FormatSize(slices.Min(sizes)))}
-	}
-	a.Bitmap = r.Level != 0 && slices.Min(sizes) >= bitmapFrom
-	if r.Bitmap != nil {
-		a.Bitmap = *r.Bitmap
-	}
-	on := Ref{Disk: -1, Array: len(b.plan.Arrays)}
-	b.plan.Arrays = append(b.plan.Arrays, a)
-	return b.fill(r.Fill, site{on: on, size: a.Size, sector: sector, number: 1, identity: "array/" + r.Name + "/" + identity(c.disks[0].Disk), name: fmt.Sprintf("array %q", r.Name)})
-}
-
-// members returns the disks of a set, or one partition of each, with their sizes and the largest of their logical sectors.
-func (b *builder) members(c chosen, part *Partition) (refs []Ref, sizes []int64, sector int) {
-	for n, d := range c.disks {
-		ref, size := Ref{Disk: b.first[c.set.Name] + n, Array: -1}, d.Size
-		if part != nil {
-			i := slices.IndexFunc(c.set.Partitions, func(p Partition) bool { return p.Name == part.Name })
-			p := b.parts[ref.Disk][i]
-			ref.Partition, size = p.Number, p.Length
-		}
-		refs, sizes, sector = append(refs, ref), append(sizes, size), max(sector, d.LogicalSector)
-	}
-	return refs, sizes, sector
 }
 
 // complete looks at what of the image has no place: the root file system must have one.

@@ -13,6 +13,9 @@ import (
 
 // defaultPlan is the image's own table on one disk.
 func defaultPlan(d disk.Disk, im Image, grow bool) (*Plan, error) {
+	if err := (&disk.Inventory{Disk: d}).Check(); err != nil {
+		return nil, &RefusedError{Reason: err.Error()}
+	}
 	scale := "none"
 	if grow {
 		scale = "last"
@@ -75,6 +78,9 @@ func (s *scaler) table(how string) (imagefmt.Table, error) {
 			return t, &disk.TooSmallError{Device: s.d.Path, Size: s.d.Size, Need: lastEnd(t) + s.d.Size - end}
 		}
 	}
+	if t.Kind == imagefmt.TableMBR && s.d.Size > mbrEnd*int64(s.d.LogicalSector) {
+		s.notes = append(s.notes, fmt.Sprintf("%s: the image has an MBR, which cannot describe what lies behind %s", s.d.Path, disk.FormatSize(mbrEnd*int64(s.d.LogicalSector))))
+	}
 	switch how {
 	case "last":
 		return s.growLast(t), nil
@@ -83,6 +89,9 @@ func (s *scaler) table(how string) (imagefmt.Table, error) {
 	}
 	return t, nil
 }
+
+// mbrEnd is how many sectors the 32-bit numbers of an MBR can count.
+const mbrEnd = 1 << 32
 
 func lastEnd(t imagefmt.Table) (end int64) {
 	for _, p := range t.Partitions {
@@ -240,16 +249,11 @@ func (s *scaler) cut(t imagefmt.Table) (imagefmt.Table, error) {
 	tooSmall := func(need int64, format string, args ...any) (imagefmt.Table, error) {
 		return t, fmt.Errorf("scale: exact: "+format+": %w", append(args, &disk.TooSmallError{Device: s.d.Path, Size: s.d.Size, Need: need})...)
 	}
-	if s.im.Used == nil {
-		return tooSmall(s.m.MinDiskSize, "it is not known which bytes of the image are used")
-	}
 	_, end := disk.Usable(t.Kind, s.d.Size, s.d.LogicalSector)
-	var used int64
 	for _, e := range s.im.Used {
-		used = max(used, e.End())
-	}
-	if used > end {
-		return tooSmall(used+s.d.Size-end, "bytes are used up to %d", used)
+		if e.End() > end {
+			return tooSmall(e.End()+s.d.Size-end, "bytes are used up to %d", e.End())
+		}
 	}
 	if t.Kind == imagefmt.TableNone {
 		return tooSmall(s.m.MinDiskSize, "the length of the image's file system is not known")
@@ -274,16 +278,17 @@ func (s *scaler) cut(t imagefmt.Table) (imagefmt.Table, error) {
 	return t, nil
 }
 
-// cuttable says why a partition cannot end at end.
+// cuttable says why a partition cannot end at end: its file system may reach behind that.
 func (s *scaler) cuttable(p imagefmt.Partition, end int64) error {
-	holds := slices.ContainsFunc(s.im.Used, func(e imagefmt.Extent) bool { return e.Off < p.Start+p.Length && p.Start < e.End() })
+	what := or(p.FileSystem, "content")
+	holds := p.UsedBytes > 0 || slices.ContainsFunc(s.im.Used, func(e imagefmt.Extent) bool { return e.Off < p.Start+p.Length && p.Start < e.End() })
 	switch {
-	case !holds && p.FileSystem == "":
+	case p.FSLength > end-p.Start:
+		return fmt.Errorf("its %s has %d bytes, and there is room for %d", what, p.FSLength, end-p.Start)
+	case p.FSLength > 0, !holds && p.FileSystem == "":
 		return nil
-	case p.FileSystem == "":
-		return fmt.Errorf("how long its content is is not known")
 	}
-	return fmt.Errorf("how long its %s is is not known", p.FileSystem)
+	return fmt.Errorf("it is not known how long its %s is", what)
 }
 
 // contents lays the image's bytes on the disk with this index: each partition at its new place, and what lies outside of

@@ -84,8 +84,8 @@ type Mount struct {
 type Image struct {
 	// Manifest may be nil in a plan that is only shown: contents have no Source then.
 	Manifest *imagefmt.Manifest
-	// Used are the extents that the image has bytes (or zeros) for: sorted and disjoint. Nil = not known: then everything
-	// up to MinDiskSize may be used. Only a layout with scale: exact needs them.
+	// Used are the extents that the image has bytes (or zeros) for, where they are known. scale: exact holds a disk that is
+	// smaller than the image's table against them, beside what the manifest says of file systems.
 	Used []imagefmt.Extent
 }
 

@@ -1,17 +1,19 @@
 package layout
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+
+	"swarmboot/internal/md"
+)
 
 const (
-	kib = 1 << 10
 	mib = 1 << 20
 	gib = 1 << 30
 
-	defaultChunk = 512 * kib
+	defaultChunk = 512 << 10
 	// bitmapFrom is the size of a member from which on an array has a bitmap unless the layout says otherwise, as mdadm does it.
 	bitmapFrom = 100 * gib
-	// maxMembers is how many devices an array can have: more would not fit into superblocks of 1 KiB.
-	maxMembers = 384
 )
 
 // level is what a RAID level asks for.
@@ -19,57 +21,57 @@ type level struct{ members int } // at least
 
 var levels = map[int]level{0: {2}, 1: {2}, 4: {3}, 5: {3}, 6: {4}, 10: {2}}
 
-// arrayRoom returns how many bytes an array has on members of these sizes, and how many it uses of each. It is the arithmetic
-// of package md, which writes superblocks (a test compares the two); size is 0 where members are too small.
-func arrayRoom(a *ArrayPlan, sizes []int64, members int) (size, used int64) {
-	small := slices.Min(sizes) / 512 * 512
-	overhead, unit := int64(0), max(a.Chunk, kib)
-	switch a.Metadata {
-	case "1.0":
-		overhead = 8*kib + 4*kib + bitmapRoom(small)
-		if small = small / (4 * kib) * (4 * kib); a.Level == 0 {
-			overhead = 8*kib + 4*kib
+// raids plans the arrays.
+func (b *builder) raids() error {
+	for i := range b.k.Raid {
+		if err := b.raid(&b.k.Raid[i]); err != nil {
+			return err
 		}
-	default:
-		overhead = dataOffset(small, a.Chunk)
 	}
-	if used = (small - overhead) / unit * unit; used <= 0 || small < 64*kib {
-		return 0, 0
-	}
-	n := int64(members)
-	switch a.Level {
-	case 1:
-		return used, used
-	case 4, 5:
-		return used * (n - 1), used
-	case 6:
-		return used * (n - 2), used
-	case 10:
-		return used / a.Chunk * n / 2 * a.Chunk, used
-	}
-	return used * n, used
+	return nil
 }
 
-// dataOffset is where the data begins on a member with metadata 1.2: room for superblock and bitmap, and about a
-// thousandth for reshaping.
-func dataOffset(size, chunk int64) int64 {
-	headroom := int64(128 * mib)
-	for headroom<<10 > size && (chunk == 0 || headroom/2 >= 2*chunk) {
-		headroom >>= 1
+func (b *builder) raid(r *Raid) error {
+	set, part := b.k.find(r.Of)
+	c := b.sets[slices.IndexFunc(b.sets, func(c chosen) bool { return c.set == set })]
+	a := ArrayPlan{Name: r.Name, Level: r.Level, Metadata: or(r.Metadata, "1.2"), Recreate: r.Recreate || set.Recreate}
+	if r.Level != 1 {
+		if a.Chunk = defaultChunk; r.Chunk != "" {
+			a.Chunk, _ = parseSize(r.Chunk) // Check has read it
+		}
 	}
-	return alignUp(12*kib+bitmapRoom(size)+headroom/512*512, mib)
+	refs, sizes, sector := b.members(c, part)
+	members := len(refs) - r.Spares
+	if least := levels[r.Level].members; members < least {
+		return &RefusedError{Reason: fmt.Sprintf("array %q: %d disks, %d of them spares: level %d needs %d", r.Name, len(refs), r.Spares, r.Level, least)}
+	}
+	a.Members, a.Spares = refs[:members:members], refs[members:]
+	a.Bitmap = r.Level != 0 && slices.Min(sizes) >= bitmapFrom
+	if r.Bitmap != nil {
+		a.Bitmap = *r.Bitmap
+	}
+	g, err := md.Shape{Level: a.Level, Metadata: a.Metadata, Chunk: a.Chunk, Bitmap: a.Bitmap}.Geometry(sizes[:members], sizes[members:])
+	if err != nil {
+		return &RefusedError{Reason: fmt.Sprintf("array %q: %v", r.Name, err)}
+	}
+	a.Size = g.Size
+	on := Ref{Disk: -1, Array: len(b.plan.Arrays)}
+	b.plan.Arrays = append(b.plan.Arrays, a)
+	return b.fill(r.Fill, site{on: on, size: a.Size, sector: sector, number: 1, identity: "array/" + r.Name + "/" + identity(c.disks[0].Disk), name: fmt.Sprintf("array %q", r.Name)})
 }
 
-func bitmapRoom(size int64) int64 {
-	switch {
-	case size < 64*kib:
-		return 0
-	case size-64*kib >= 200*gib:
-		return 128 * kib
-	case size-4*kib > 8*gib:
-		return 64 * kib
+// members returns the disks of a set, or one partition of each, with their sizes and the largest of their logical sectors.
+func (b *builder) members(c chosen, part *Partition) (refs []Ref, sizes []int64, sector int) {
+	for n, d := range c.disks {
+		ref, size := Ref{Disk: b.first[c.set.Name] + n, Array: -1}, d.Size
+		if part != nil {
+			i := slices.IndexFunc(c.set.Partitions, func(p Partition) bool { return p.Name == part.Name })
+			p := b.parts[ref.Disk][i]
+			ref.Partition, size = p.Number, p.Length
+		}
+		refs, sizes, sector = append(refs, ref), append(sizes, size), max(sector, d.LogicalSector)
 	}
-	return 4 * kib
+	return refs, sizes, sector
 }
 
 func alignUp(n, unit int64) int64   { return (n + unit - 1) / unit * unit }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"swarmboot/internal/catalog"
+	"swarmboot/internal/layouts"
 	"swarmboot/internal/netboot"
 	"swarmboot/internal/profiles"
 	"swarmboot/internal/swarm"
@@ -187,6 +188,7 @@ func (s *server) handler() http.Handler {
 		Images: images{s}, Nodes: s.nodes, Tracker: s.tracker, Needed: s.needed, Script: s.script,
 		Kernel: s.Kernel, Initramfs: s.Initramfs, Logger: s.Logger,
 		Profile: func(node string) ([]byte, error) { return profiles.JSON(s.profiles(), node) }, Files: s.openFile,
+		Layout: func(name string) ([]byte, error) { return layouts.JSON(s.layouts(), name) },
 	}
 	if s.netboot != nil {
 		o.IPXE = func(name string) (fs.File, error) { return s.netboot.OpenIPXE(name) }
@@ -204,6 +206,9 @@ func (s *server) needed(image, node string) bool {
 
 // profiles is the directory with the nodes' profiles. It is read at every request: a change counts at once.
 func (s *server) profiles() string { return filepath.Join(s.Images, "profiles") }
+
+// layouts is the directory with the layouts of disks, read at every request too.
+func (s *server) layouts() string { return filepath.Join(s.Images, "layouts") }
 
 // openFile opens a file that profiles refer to, out of the directory files and nowhere else.
 func (s *server) openFile(name string) (fs.File, error) {
@@ -224,6 +229,9 @@ func (s *server) announce() {
 	fmt.Fprintf(out, "machines known as deployed, which are left alone: %d\n", s.nodes.CountDeployed())
 	if _, err := profiles.CheckDir(s.profiles()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.Logger.Warn("nodes with these profiles are not deployed", "error", err)
+	}
+	if _, err := layouts.CheckDir(s.layouts()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.Logger.Warn("nodes with these layouts are not deployed", "error", err)
 	}
 	if s.netboot == nil {
 		fmt.Fprintln(out, "no DHCP, no TFTP (--no-netboot)")

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"errors"
+	"io/fs"
 	"net/http"
 )
 
@@ -23,6 +25,28 @@ func (h *handler) profile(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 			return
 		}
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(b)
+}
+
+// layout serves a layout of disks by name: 404 when there is none, 422 with the reason when it is wrong.
+func (h *handler) layout(w http.ResponseWriter, r *http.Request) {
+	if h.Layout == nil {
+		http.NotFound(w, r)
+		return
+	}
+	name := r.PathValue("name")
+	b, err := h.Layout(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		http.Error(w, "the server has no layout of this name", http.StatusNotFound)
+		return
+	case err != nil:
+		h.Logger.Warn("layout", "name", name, "error", err)
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Content-Type", "application/json")

@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http/httptest"
 	"os"
@@ -22,13 +23,22 @@ func TestProfile(t *testing.T) {
 	}
 	defer root.Close()
 	var asked []string
+	profile := func(node string) ([]byte, error) {
+		asked = append(asked, node)
+		if node == "bad" {
+			return nil, errors.New("bad.yaml:3:1: hostname: wrong")
+		}
+		return []byte(`{"hostname":"` + strings.ReplaceAll(node, ":", "") + `"}`), nil
+	}
 	h := Handler(Options{Images: oneImage{}, Nodes: &Nodes{}, Files: func(name string) (fs.File, error) { return root.Open(name) },
-		Profile: func(node string) ([]byte, error) {
-			asked = append(asked, node)
-			if node == "bad" {
-				return nil, errors.New("bad.yaml:3:1: hostname: wrong")
+		Profile: profile, Layout: func(name string) ([]byte, error) {
+			switch name {
+			case "raid1":
+				return []byte(`{"candidates":[]}`), nil
+			case "broken":
+				return nil, errors.New("broken.yaml:3:1: candidates[0].name: wrong")
 			}
-			return []byte(`{"hostname":"` + strings.ReplaceAll(node, ":", "") + `"}`), nil
+			return nil, fmt.Errorf("layout %q: %w", name, fs.ErrNotExist)
 		}})
 	bare := Handler(Options{Images: oneImage{}, Nodes: &Nodes{}})
 	for _, tt := range []struct {
@@ -41,6 +51,11 @@ func TestProfile(t *testing.T) {
 		{"/api/v1/profile?node=bad", 422, "bad.yaml:3:1: hostname: wrong"},
 		{"/api/v1/profile?node=../bad", 400, "neither"},
 		{"/api/v1/profile", 400, "neither"},
+		{"/layouts/raid1", 200, `{"candidates":[]}`},
+		{"/layouts/broken", 422, "broken.yaml:3:1: candidates[0].name: wrong"},
+		{"/layouts/none", 404, "no layout of this name"},
+		{"/layouts/", 404, ""},
+		{"/layouts/%2e%2e%2fraid1", 404, ""},
 		{"/files/tool", 200, "#!/bin/sh"},
 		{"/files/none", 404, ""},
 		{"/files/", 404, ""},

@@ -84,6 +84,9 @@ type Options struct {
 	IPXE func(name string) (fs.File, error)
 	// Profile returns a node's profile as JSON; nil means that there are none. Its errors are for the node's admin.
 	Profile func(node string) ([]byte, error)
+	// Layout returns a layout of disks by name as JSON; nil means that there are none. An error that wraps fs.ErrNotExist says
+	// that there is none of this name; the others are for the node's admin.
+	Layout func(name string) ([]byte, error)
 	// Files opens what profiles refer to as /files/NAME; nil means that there is none.
 	Files  func(name string) (fs.File, error)
 	Logger *slog.Logger
@@ -107,6 +110,7 @@ func Handler(o Options) http.Handler {
 	mux.HandleFunc("POST /api/v1/nodes/{node}/redeploy", h.redeploy)
 	mux.HandleFunc("GET /api/v1/profile", h.profile)
 	mux.HandleFunc("GET /files/{name...}", h.profileFile)
+	mux.HandleFunc("GET /layouts/{name}", h.layout)
 	mux.HandleFunc("GET /boot/script", h.script)
 	mux.HandleFunc("GET /boot/vmlinuz", func(w http.ResponseWriter, r *http.Request) { h.file(w, r, h.Kernel) })
 	mux.HandleFunc("GET /boot/initramfs", func(w http.ResponseWriter, r *http.Request) { h.file(w, r, h.Initramfs) })

@@ -1,7 +1,0 @@
-package layout
-
-import (
-	"flag"
-)
-
-var update = flag.Bool("update", false, "write the golden files anew")
