@@ -29,6 +29,9 @@ func verbs() []verb {
 		{"image", "make, inspect, verify, write and export images", runImage},
 		{"serve", "boot and feed nodes", runServe},
 		{"profile", "check the profiles of nodes", runProfile},
+		{"layout", "check and draw layouts of disks", runLayout},
+		{"deploy", "plan: what a deployment would do to a machine's disks", runDeploy},
+		{"inventory", "print the disks of this machine and what is on them", runInventory},
 		{"status", "show a server's images and nodes; ask for a redeployment", runStatus},
 		{"version", "print the version", runVersion},
 		{"help", "print this help", runHelp},
@@ -78,7 +81,7 @@ func runHelp(_ context.Context, _ []string, stdout, _ io.Writer) error {
 	var b strings.Builder
 	b.WriteString("Usage: swarmboot COMMAND [ARGUMENTS]\n\nCommands:\n")
 	for _, v := range verbs() {
-		fmt.Fprintf(&b, "  %-8s %s\n", v.name, v.synopsis)
+		fmt.Fprintf(&b, "  %-9s %s\n", v.name, v.synopsis)
 	}
 	b.WriteString("\n\"swarmboot COMMAND --help\" describes one of them.\n\n")
 	b.WriteString(cli.ExitCodes)

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"swarmboot/internal/cli"
+	"swarmboot/internal/layouts"
+)
+
+func TestLayoutScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/layout",
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PATH", filepath.Dir(tool(t))+":"+os.Getenv("PATH"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": imageCodeCmd},
+	})
+}
+
+func TestLayoutExample(t *testing.T) {
+	l, err := layouts.Parse("example.yaml", []byte(layoutExample))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(l.Candidates) != 3 {
+		t.Errorf("%+v", l)
+	}
+	if help := layoutHelp(); strings.Contains(help, "TYPES") || !strings.Contains(help, "root-x86-64") {
+		t.Error(help)
+	}
+}
+
+// From an image to the plan for a disk, with real ones: what image create says of file systems lets a smaller disk be taken.
+func TestDeployPlanOfImage(t *testing.T) {
+	dir := t.TempDir()
+	source, target, name := filepath.Join(dir, "source"), filepath.Join(dir, "target"), filepath.Join(dir, "img")
+	makeDisk(t, source, 64*mib, "label: gpt\nstart=2048, size=122880\n", []part{{1 * mib, 40 * mib, "ext4"}})
+	mustRun(t, "image", "create", source, name)
+	if err := os.WriteFile(target, make([]byte, 48*mib), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	layout := filepath.Join(dir, "exact.yaml")
+	if err := os.WriteFile(layout, []byte("candidates:\n- name: as it is\n  disks: [{name: os, select: "+target+", scale: exact}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, inventory, msg := runTool(t, "inventory", target)
+	if code != cli.CodeDone {
+		t.Fatal(msg)
+	}
+	inv := filepath.Join(dir, "inventory.json")
+	if err := os.WriteFile(inv, []byte(inventory), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, msg := runTool(t, "deploy", "plan", "--inventory", inv, "--layout", layout, "--image", name)
+	if code != cli.CodeDone || !strings.Contains(out, "partition 1 of the image is cut to 47.0 MiB") {
+		t.Errorf("code %d: %s%s", code, out, msg)
+	}
+	code, _, msg = runTool(t, "deploy", "plan", "--inventory", inv, "--disk", target, "--image", name)
+	if code != cli.CodeTooSmall || !strings.Contains(msg, target+" is too small") {
+		t.Errorf("without a layout: code %d: %s", code, msg)
+	}
+}
