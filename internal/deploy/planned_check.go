@@ -73,10 +73,7 @@ func (w *planned) checkContent(c layout.Content) error {
 	if c.FS == "" {
 		return nil
 	}
-	if _, ok := makers[c.FS]; !ok {
-		return fmt.Errorf("%s: a new %s cannot be made", w.plan.Name(c.On), c.FS)
-	}
-	if _, err := parseUUID(c.UUID); err != nil {
+	if err := w.checkNew(c); err != nil {
 		return fmt.Errorf("%s: %w", w.plan.Name(c.On), err)
 	}
 	return nil

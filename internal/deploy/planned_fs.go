@@ -7,71 +7,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/uuid"
-
 	"swarmboot/imagefmt"
 	"swarmboot/internal/disk"
 	"swarmboot/internal/layout"
 	"swarmboot/internal/progress"
 	"swarmboot/internal/target"
 )
-
-// edges is what is zeroed at both ends of a place before a file system is made there: every signature that stands at a fixed
-// distance from one of them, ZFS labels (512 KiB) included.
-const edges = 1 << 20
-
-// makeFS makes the new file systems and swap areas. No table lists them yet.
-func (w *planned) makeFS(ctx context.Context) error {
-	for _, c := range w.plan.Contents {
-		if c.FS == "" || c.Source.Len > 0 {
-			continue
-		}
-		w.say(fmt.Sprintf("%s: new %s %s", w.plan.Name(c.On), c.FS, c.Label))
-		if err := w.makeOne(ctx, c); err != nil {
-			return fmt.Errorf("%s: %w", w.plan.Name(c.On), err)
-		}
-	}
-	return w.sync()
-}
-
-func (w *planned) makeOne(ctx context.Context, c layout.Content) error {
-	s, size, err := w.place(c.On)
-	if err != nil {
-		return err
-	}
-	id, err := parseUUID(c.UUID)
-	if err != nil {
-		return err
-	}
-	if err := zeroEdges(ctx, s, size, edges); err != nil {
-		return err
-	}
-	return makers[c.FS].make(ctx, s, size, c.Label, id)
-}
-
-// maker makes file systems of a kind in the first size bytes of a place.
-type maker struct {
-	make func(ctx context.Context, s space, size int64, label string, id [16]byte) error
-}
-
-var makers = map[string]maker{
-	"swap": {func(_ context.Context, s space, size int64, label string, id [16]byte) error {
-		return target.MakeSwap(s, size, target.Swap{Label: label, UUID: id})
-	}},
-}
-
-// parseUUID reads the UUID of a file system; none is all zero: a random one.
-func parseUUID(s string) ([16]byte, error) {
-	if s == "" {
-		return [16]byte{}, nil
-	}
-	u, err := uuid.Parse(s)
-	return u, err
-}
-
-func (w *planned) makesFS() bool {
-	return slices.ContainsFunc(w.plan.Contents, func(c layout.Content) bool { return c.FS != "" && c.Source.Len == 0 })
-}
 
 // growFileSystem lets the image's file systems fill their places where the layout wants it.
 func (w *planned) growFileSystem(ctx context.Context, warn func(string)) error {
@@ -91,6 +32,9 @@ func (w *planned) growFileSystem(ctx context.Context, warn func(string)) error {
 		case g.After > g.Before:
 			w.say(fmt.Sprintf("%s grown: %s from %s to %s", w.plan.Name(c.On), g.FileSystem, progress.Bytes(g.Before), progress.Bytes(g.After)))
 		}
+	}
+	for _, line := range w.resyncs() {
+		w.say(line)
 	}
 	return nil
 }
