@@ -214,7 +214,7 @@ func TestPlans(t *testing.T) {
 				t.Fatal(err)
 			}
 			p, err := plan(t, a)
-			got := ""
+			var got string
 			if err != nil {
 				got = "error: " + err.Error() + "\n"
 			} else {
