@@ -49,7 +49,7 @@ func (w *planned) makeOne(ctx context.Context, c layout.Content) error {
 
 // checkNew refuses a file system that could not be made, before anything is written.
 func (w *planned) checkNew(c layout.Content) error {
-	size := int64(0)
+	var size int64
 	if c.On.Array >= 0 {
 		size = w.arrays[c.On.Array].Size
 	} else {
