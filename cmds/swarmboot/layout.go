@@ -58,7 +58,7 @@ Partitions, in the order of the disk:
   {n} in label, fsLabel and mount is the number of the disk in its set.
 
 Arrays: name, of (SET or SET/PARTITION), level (0, 1, 4, 5, 6, 10), chunk, bitmap, spares, metadata (1.2, or 1.0 for an ESP),
-recreate, and image, fs, mount as above. They are planned and shown; a node refuses a layout with arrays before it writes.
+recreate, and image, fs, mount as above. To start from an array the image needs mdadm in its initramfs.
 
 All partitions begin and end at multiples of 1 MiB, or of the disk's optimal transfer length. An image's BIOS boot partition stays where
 it was, since its boot code looks there.

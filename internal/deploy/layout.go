@@ -91,9 +91,8 @@ func (e *engine) selectPlan(ctx context.Context) error {
 	if err := e.takeMounts(plan); err != nil {
 		return err
 	}
-	if len(plan.Arrays) > 0 || slices.ContainsFunc(plan.Disks, func(d layout.DiskPlan) bool { return len(d.Stop) > 0 }) {
-		// Not tried on machines yet; see checkArrays.
-		return cli.WithCode(cli.CodeDisk, errors.New("the layout makes or stops arrays: this version deploys to no arrays yet"))
+	if err := loadLevels(ctx, plan); err != nil {
+		return err
 	}
 	if err := stopRunning(ctx, plan); err != nil {
 		return err

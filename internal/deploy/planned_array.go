@@ -24,7 +24,7 @@ type plannedArray struct {
 // within the last 128 KiB, the others in the first 8.
 const superblockRoom = 128 << 10
 
-// checkArrays refuses arrays, before anything is written or stopped: making them on a node (assemble) has not been tried on machines yet.
+// checkArrays refuses members that the kernel's md cannot take, before anything is written.
 func (w *planned) checkArrays() error {
 	for _, a := range w.arrays {
 		for _, r := range slices.Concat(a.Members, a.Spares) {
@@ -33,8 +33,15 @@ func (w *planned) checkArrays() error {
 			}
 		}
 	}
-	if len(w.arrays) > 0 {
-		return cli.WithCode(cli.CodeDisk, fmt.Errorf("array %s: this version deploys to no arrays yet", w.arrays[0].Name))
+	return nil
+}
+
+// loadLevels has the kernel learn the levels of a plan's arrays. What it cannot do has to be known before the disks are written.
+func loadLevels(ctx context.Context, plan *layout.Plan) error {
+	for _, a := range plan.Arrays {
+		if err := md.Load(ctx, a.Level); err != nil {
+			return cli.WithCode(cli.CodeDisk, fmt.Errorf("array %s: %w", a.Name, err))
+		}
 	}
 	return nil
 }
