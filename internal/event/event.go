@@ -2,7 +2,10 @@
 // deployment, and that cmds/deploy prints with --json: one JSON object a line.
 package event
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Phase names where in its deployment a node is.
 type Phase string
@@ -61,6 +64,34 @@ type Hook struct {
 	Error   string  `json:"error,omitempty"`
 }
 
+// The most bytes that the texts of a Switch have.
+const (
+	MaxSwitchID   = 64 // as the tracker takes for a rack
+	MaxSwitchText = 128
+)
+
+// Switch is the port of a switch that a node is connected to, as the switch itself says by LLDP (IEEE 802.1AB). Its texts are
+// valid UTF-8 without control characters.
+type Switch struct {
+	ID              string `json:"id,omitempty"`   // the kind of its chassis ID and that itself, "mac:00:1b:21:aa:bb:cc"; "" if it has none of its own
+	Name            string `json:"name,omitempty"` // system name
+	Port            string `json:"port,omitempty"` // port ID
+	PortDescription string `json:"portDescription,omitempty"`
+}
+
+// String is the switch and its port for people: "sw-r7 Ethernet1/7 (node 42)".
+func (s Switch) String() string {
+	text := s.Name
+	if text == "" {
+		text = s.ID
+	}
+	text += " " + s.Port
+	if s.PortDescription != "" {
+		text += " (" + s.PortDescription + ")"
+	}
+	return strings.TrimSpace(text)
+}
+
 // Progress is one report of a node. Numbers are totals since the start of the run unless said otherwise.
 type Progress struct {
 	Node  string    `json:"node"` // MAC address in lower case with colons; a host name for cmds/deploy
@@ -69,6 +100,8 @@ type Progress struct {
 	Image string    `json:"image,omitempty"`
 	Phase Phase     `json:"phase"`
 	Disk  string    `json:"disk,omitempty"`
+
+	Switch Switch `json:"switch,omitzero"` // empty until it was heard
 
 	PiecesDone  int   `json:"piecesDone"`
 	PiecesTotal int   `json:"piecesTotal"`
