@@ -31,12 +31,20 @@ var prefixes = []string{"/boot/efi", "/boot", "/efi"}
 // maxMatches bounds the files of one pattern.
 const maxMatches = 1000
 
-// identifier is anything that looks like a UUID, an MBR's PARTUUID or a FAT's volume ID.
-var identifier = regexp.MustCompile(`[0-9A-Fa-f]+(-[0-9A-Fa-f]+)+`)
+// identifier is anything that looks like a UUID, an MBR's PARTUUID or a FAT's volume ID, with what says in front of it that it is
+// a PARTUUID.
+var identifier = regexp.MustCompile(`(PARTUUID=|/dev/disk/by-partuuid/)?("?)([0-9A-Fa-f]+(?:-[0-9A-Fa-f]+)+)`)
+
+// What stands in front of a PARTUUID in files. With one of them, an old identifier for Replace is one in this place only, and the
+// new one is all that stands there then: what was a partition may become something that has no PARTUUID.
+const (
+	PartUUID   = "PARTUUID="
+	ByPartUUID = "/dev/disk/by-partuuid/"
+)
 
 // Replace puts the new identifier in the place of each old one in the files that name them, of the file system that is mounted
-// read-write on dir: the root, or one for /boot or the EFI system partition. changed are old identifiers, as in fstab, and their new
-// ones; case does not matter. It returns which files it changed, each with owner, mode and label kept; they are on the disk when it
+// read-write on dir: the root, or one for /boot or the EFI system partition. changed are old identifiers in lower case, as in fstab
+// (also behind PartUUID or ByPartUUID), and their new ones; case in files does not matter. It returns which files it changed, each with owner, mode and label kept; they are on the disk when it
 // returns.
 func Replace(ctx context.Context, dir string, changed map[string]string) (files []string, err error) {
 	t, err := openTree(dir)
@@ -73,18 +81,31 @@ func Replace(ctx context.Context, dir string, changed map[string]string) (files 
 
 // ReplaceText does in a text what Replace does in files.
 func ReplaceText(text string, changed map[string]string) string {
-	return identifier.ReplaceAllStringFunc(text, func(found string) string {
-		to, ok := changed[strings.ToLower(found)]
-		switch {
-		case !ok:
-			return found
-		case found == strings.ToUpper(found) && found != strings.ToLower(found):
-			return strings.ToUpper(to)
-		case found == strings.ToLower(found) && len(found) > len("1A2B-3C4D"):
-			return strings.ToLower(to)
+	return identifier.ReplaceAllStringFunc(text, func(all string) string {
+		m := identifier.FindStringSubmatch(all)
+		before, quote, found := m[1], m[2], m[3]
+		if to, ok := changed[before+strings.ToLower(found)]; ok && before != "" {
+			name, value, tagged := strings.Cut(to, "=")
+			if !tagged {
+				return quote + to
+			}
+			return name + "=" + quote + value
 		}
-		return to
+		return before + quote + replaceOne(found, changed)
 	})
+}
+
+func replaceOne(found string, changed map[string]string) string {
+	to, ok := changed[strings.ToLower(found)]
+	switch {
+	case !ok:
+		return found
+	case found == strings.ToUpper(found) && found != strings.ToLower(found):
+		return strings.ToUpper(to)
+	case found == strings.ToLower(found) && len(found) > len("1A2B-3C4D"):
+		return strings.ToLower(to)
+	}
+	return to
 }
 
 // referring lists the files that are there, each once.

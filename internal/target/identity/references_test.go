@@ -13,18 +13,24 @@ const (
 	newUUID = "11111111-2222-8333-9444-555555555555"
 )
 
-var exchange = map[string]string{oldUUID: newUUID, "1a2b-3c4d": "9F8E-7D6C", "5a3b0001-02": "0badf00d-02"}
+var exchange = map[string]string{oldUUID: newUUID, "1a2b-3c4d": "9F8E-7D6C", "5a3b0001-02": "0badf00d-02",
+	PartUUID + "0badf00d-01": "UUID=" + newUUID, ByPartUUID + "0badf00d-01": "/dev/disk/by-uuid/" + newUUID, PartUUID + "0badf00d-03": "/dev/md/data"}
 
 func TestReplaceText(t *testing.T) {
 	for text, want := range map[string]string{
-		"UUID=" + oldUUID + " / ext4":                       "UUID=" + newUUID + " / ext4",
-		strings.ToUpper(oldUUID):                            strings.ToUpper(newUUID),
-		"a" + oldUUID:                                       "a" + oldUUID, // another one
-		oldUUID + "-1":                                      oldUUID + "-1",
-		"/dev/disk/by-uuid/1A2B-3C4D,x":                     "/dev/disk/by-uuid/9F8E-7D6C,x",
-		"uuid=1a2b-3c4d":                                    "uuid=9F8E-7D6C",
-		"PARTUUID=5a3b0001-02 PARTUUID=5a3b0001":            "PARTUUID=0badf00d-02 PARTUUID=5a3b0001",
-		"root=UUID=" + oldUUID + "\nresume=UUID=" + oldUUID: "root=UUID=" + newUUID + "\nresume=UUID=" + newUUID,
+		"UUID=" + oldUUID + " / ext4":            "UUID=" + newUUID + " / ext4",
+		strings.ToUpper(oldUUID):                 strings.ToUpper(newUUID),
+		"a" + oldUUID:                            "a" + oldUUID, // another one
+		oldUUID + "-1":                           oldUUID + "-1",
+		"/dev/disk/by-uuid/1A2B-3C4D,x":          "/dev/disk/by-uuid/9F8E-7D6C,x",
+		"uuid=1a2b-3c4d":                         "uuid=9F8E-7D6C",
+		"PARTUUID=5a3b0001-02 PARTUUID=5a3b0001": "PARTUUID=0badf00d-02 PARTUUID=5a3b0001",
+		"PARTUUID=0BADF00D-01 / ext4 ro\nquiet root=PARTUUID=0badf00d-01 x": "UUID=" + newUUID + " / ext4 ro\nquiet root=UUID=" + newUUID + " x",
+		`PARTUUID="0badf00d-01" PARTUUID="0badf00d-03"`:                     `UUID="` + newUUID + `" "/dev/md/data"`,
+		"/dev/disk/by-partuuid/0badf00d-01, PARTUUID=0badf00d-03":           "/dev/disk/by-uuid/" + newUUID + ", /dev/md/data",
+		"UUID=0badf00d-01 0badf00d-01 PARTUUID=0badf00d-011":                "UUID=0badf00d-01 0badf00d-01 PARTUUID=0badf00d-011",
+		`PARTUUID="5a3b0001-02"`:                                            `PARTUUID="0badf00d-02"`,
+		"root=UUID=" + oldUUID + "\nresume=UUID=" + oldUUID:                 "root=UUID=" + newUUID + "\nresume=UUID=" + newUUID,
 	} {
 		if got := ReplaceText(text, exchange); got != want {
 			t.Errorf("%q became %q, want %q", text, got, want)
