@@ -58,7 +58,9 @@ Partitions, in the order of the disk:
   {n} in label, fsLabel and mount is the number of the disk in its set.
 
 Arrays: name, of (SET or SET/PARTITION), level (0, 1, 4, 5, 6, 10), chunk, bitmap, spares, metadata (1.2, or 1.0 for an ESP),
-recreate, and image, fs, mount as above. To start from an array the image needs mdadm in its initramfs.
+recreate, and image, fs, mount as above. To start from an array the image needs mdadm in its initramfs (Debian: the package
+installed is enough). PARTUUIDs of the image that mean nothing any more become what does, in fstab, menus of boot loaders and on the
+kernel command line: what is on an array is named by the UUID of its file system.
 
 All partitions begin and end at multiples of 1 MiB, or of the disk's optimal transfer length. An image's BIOS boot partition stays where
 it was, since its boot code looks there.

@@ -159,7 +159,7 @@ func remark(n web.Node) string {
 	if n.Message != "" && !slices.Contains(parts, n.Message) {
 		parts = append(parts, n.Message)
 	}
-	return printable(strings.Join(parts, "; "))
+	return printable(strings.Join(append(parts, n.Arrays...), "; "))
 }
 
 // printable keeps what nodes say from steering the terminal or the table.

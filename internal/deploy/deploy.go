@@ -179,7 +179,7 @@ func (e *engine) steps() []step {
 		{name: event.PhaseSelect, run: e.selectDisk},
 		{name: event.PhaseWipe, run: e.wipe},
 		{name: event.PhasePartition, run: func(context.Context) error { return e.w.stageTable() }},
-		{name: event.PhaseRAID, run: func(ctx context.Context) error { return e.w.assemble(ctx) }, when: func() bool { return e.w.makesArrays() }},
+		{name: event.PhaseRAID, run: e.assemble, when: func() bool { return e.w.makesArrays() }},
 		{name: event.PhaseFetch, run: e.fetch},
 		{name: event.PhaseSync, run: func(context.Context) error { return e.w.sync() }},
 		{name: event.PhaseVerify, run: e.verify},
@@ -188,6 +188,7 @@ func (e *engine) steps() []step {
 		{name: event.PhaseSeed, run: e.seed, when: func() bool { return e.o.Seed > 0 }},
 		// These change blocks that other nodes may want, and need the disk for themselves: nobody depends on this node now.
 		{name: event.PhaseGrow, run: e.grow, when: func() bool { return e.o.Grow == params.GrowLast || e.hasLayout() }},
+		e.renameStep(),
 		e.hookStep(event.PhaseAfterWrite, params.HookAfterWrite),
 		{name: event.PhaseIdentity, run: e.identity, when: e.hasIdentity},
 		e.uuidStep(),

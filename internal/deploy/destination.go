@@ -21,6 +21,8 @@ type destination interface {
 	// assemble makes arrays, if there are any (makesArrays).
 	assemble(ctx context.Context) error
 	makesArrays() bool
+	// resyncs says of each array that is being brought in line how far that has come. It may be called at any time after assemble.
+	resyncs() []string
 	// target takes the pieces. index is asked, from the first write on, for the image's index, which must be there by then.
 	target(index func() *imagefmt.Index) swarm.Target
 	// sync returns when the media have everything.
@@ -40,6 +42,10 @@ type destination interface {
 	attach(ctx context.Context, n int) (device string, release func() error, err error)
 	// device returns the node of the image's partition n (0: of the whole disk), "" if it has none.
 	device(n int) string
+	// renamed are names of partitions of the image that mean nothing where they have gone, with the new ones (identity.Replace).
+	renamed() map[string]string
+	// fsCopies are the copies of the image's file systems, but for the root, in which files may name partitions.
+	fsCopies() []fsCopy
 	// bootDisks are the disks that firmware could start the system from.
 	bootDisks() []bootDisk
 	// booted returns the manifest as it is where the image has been put: what the kernel that is loaded will find.

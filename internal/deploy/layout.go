@@ -130,8 +130,7 @@ func (e *engine) takeMounts(plan *layout.Plan) error {
 	return nil
 }
 
-// fstab makes lines for the deployed system of a plan's mounts. A root that was a partition named by its PARTUUID, and is an array
-// or a partition with another one now, gets a line too.
+// fstab makes lines for the deployed system of a plan's mounts. Those of the image stay, and name what has moved as renameStep says.
 func fstab(m *imagefmt.Manifest, plan *layout.Plan) []params.Mount {
 	var lines []params.Mount
 	w := &planned{m: m, plan: plan}
@@ -142,13 +141,7 @@ func fstab(m *imagefmt.Manifest, plan *layout.Plan) []params.Mount {
 		}
 		lines = append(lines, params.Mount{Device: device, Path: mt.Path, Type: mt.FSType, Options: mt.Options, Pass: pass(mt.Path, mt.FSType)})
 	}
-	root, err := partExtent(m, m.Boot.Root, nil)
-	r, ok := w.imagePlace(m.Boot.Root)
-	if err != nil || m.Boot.Root == 0 || !ok || strings.EqualFold(w.partUUID(r), root.UUID) || root.FSUUID == "" ||
-		slices.ContainsFunc(lines, func(l params.Mount) bool { return l.Path == "/" }) {
-		return lines
-	}
-	return append(lines, params.Mount{Device: "UUID=" + root.FSUUID, Path: "/", Type: root.FileSystem, Pass: pass("/", root.FileSystem)})
+	return lines
 }
 
 // pass is the order of checks at boot: the root first; XFS, btrfs and swap are not checked.

@@ -88,6 +88,29 @@ func (w *planned) assemble(ctx context.Context) error {
 	return w.lay()
 }
 
+// assemble is the step that makes the arrays; from then on reports say how far the kernel has brought them in line.
+func (e *engine) assemble(ctx context.Context) error {
+	if err := e.w.assemble(ctx); err != nil {
+		return err
+	}
+	e.rep.setArrays(e.w.resyncs)
+	return nil
+}
+
+// fresh are the places of new partitions on disk i. Members of arrays are left out: an array that a run which was cut off has made
+// is taken as it is, and md.Create looks at everything else.
+func (w *planned) fresh(i int) (places []imagefmt.Extent) {
+	for _, p := range w.disks[i].Table.Partitions {
+		member := slices.ContainsFunc(w.arrays, func(a *plannedArray) bool {
+			return slices.Contains(slices.Concat(a.Members, a.Spares), layout.Ref{Disk: i, Array: -1, Partition: p.Number})
+		})
+		if !member && !slices.Contains(w.disks[i].Kept, p.Number) {
+			places = append(places, imagefmt.Extent{Off: p.Start, Len: p.Length})
+		}
+	}
+	return places
+}
+
 func (w *planned) makesArrays() bool { return len(w.arrays) > 0 }
 
 func (w *planned) holdsMembers(i int) bool {

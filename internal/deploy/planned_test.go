@@ -2,9 +2,11 @@ package deploy
 
 import (
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,14 +67,13 @@ func TestFstab(t *testing.T) {
 	bare := planOn("/dev/x")
 	bare.Contents[1].FS, bare.Contents[1].UUID = "", ""
 	bare.Mounts = []layout.Mount{{On: bare.Contents[1].On, Path: "/data", FSType: "xfs"}}
-	rootLine := params.Mount{Device: "UUID=" + rootFS, Path: "/", Type: "ext4", Pass: 1}
 	for name, c := range map[string]struct {
 		plan *layout.Plan
 		want []params.Mount
 	}{
 		"where it was":     {planOn("/dev/x"), nil},
-		"another PARTUUID": {moved, []params.Mount{rootLine}},
-		"array":            {onArray(planOn("/dev/x")), []params.Mount{rootLine}},
+		"another PARTUUID": {moved, nil},
+		"array":            {onArray(planOn("/dev/x")), nil},
 		"hints": {scratch, []params.Mount{{Device: "UUID=" + otherUUID, Path: "none", Type: "swap"},
 			{Device: "UUID=" + rootFS, Path: "/", Type: "ext4", Options: "noatime", Pass: 1}}},
 		"kept": {bare, []params.Mount{{Device: "PARTUUID=" + strings.ToLower(otherUUID), Path: "/data", Type: "xfs"}}},
@@ -80,6 +81,41 @@ func TestFstab(t *testing.T) {
 		if got := fstab(m, c.plan); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
+	}
+}
+
+// Names of partitions that are not there any more are replaced: by the new PARTUUID, or by what an array can be named by.
+func TestRenamed(t *testing.T) {
+	old := strings.ToLower(imageRoot)
+	moved, bare := planOn("/dev/x"), rootedImage()
+	moved.Disks[0].Table.Partitions[0].UUID = otherUUID
+	bare.Table.Partitions[0].FSUUID = ""
+	for name, c := range map[string]struct {
+		m    *imagefmt.Manifest
+		plan *layout.Plan
+		want map[string]string
+	}{
+		"where it was":         {rootedImage(), planOn("/dev/x"), map[string]string{}},
+		"another PARTUUID":     {rootedImage(), moved, map[string]string{old: strings.ToLower(otherUUID)}},
+		"array":                {rootedImage(), onArray(planOn("/dev/x")), map[string]string{"PARTUUID=" + old: "UUID=" + rootFS, "/dev/disk/by-partuuid/" + old: "/dev/disk/by-uuid/" + rootFS}},
+		"array without a UUID": {bare, onArray(planOn("/dev/x")), map[string]string{"PARTUUID=" + old: "/dev/md/root", "/dev/disk/by-partuuid/" + old: "/dev/md/root"}},
+	} {
+		if got := (&planned{m: c.m, plan: c.plan}).renamed(); !maps.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// Superblocks are looked for where new partitions will be, but not on members, whose array may be that of a run that was cut off.
+func TestFresh(t *testing.T) {
+	plan := onArray(planOn("/dev/x"))
+	w := &planned{m: rootedImage(), plan: plan, disks: []*plannedDisk{{DiskPlan: plan.Disks[0]}}, arrays: []*plannedArray{{ArrayPlan: plan.Arrays[0]}}}
+	if got := w.fresh(0); !slices.Equal(got, []imagefmt.Extent{{Off: 20 * mib, Len: 8 * mib}}) {
+		t.Errorf("%v, want the second partition", got)
+	}
+	w.disks[0].Kept = []int{2}
+	if got := w.fresh(0); len(got) > 0 {
+		t.Errorf("%v, though it is kept", got)
 	}
 }
 

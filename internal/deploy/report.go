@@ -33,6 +33,7 @@ type reporter struct {
 	p       event.Progress
 	every   time.Duration
 	stats   func(*event.Progress) // fills in the counters, nil before the fetch
+	arrays  func() []string       // how far they are brought in line, nil when there are none
 	samples []sample
 	left    bool
 	heard   time.Time // the server's last answer
@@ -75,6 +76,9 @@ func (r *reporter) tell() {
 	if r.stats != nil {
 		r.stats(&r.p)
 	}
+	if r.arrays != nil {
+		r.p.Arrays = r.arrays()
+	}
 	r.samples = append(r.samples, sample{now, r.p.BytesDone})
 	for len(r.samples) > 2 && now.Sub(r.samples[0].at) > rateWindow {
 		r.samples = r.samples[1:]
@@ -95,6 +99,12 @@ func (r *reporter) setStats(f func(*event.Progress)) {
 	defer r.mu.Unlock()
 	r.stats = f
 	r.samples = nil
+}
+
+func (r *reporter) setArrays(f func() []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.arrays = f
 }
 
 func (r *reporter) setInterval(d time.Duration) {
@@ -136,7 +146,7 @@ func (r *reporter) run(ctx context.Context) {
 			return
 		}
 		r.mu.Lock()
-		if r.stats != nil {
+		if r.stats != nil || r.arrays != nil {
 			r.tell()
 		}
 		r.mu.Unlock()

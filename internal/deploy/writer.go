@@ -173,6 +173,7 @@ func (w *writer) target(func() *imagefmt.Index) swarm.Target { return w.dev }
 
 // Arrays and new file systems are made by layouts only.
 func (w *writer) makesArrays() bool              { return false }
+func (w *writer) resyncs() []string              { return nil }
 func (w *writer) assemble(context.Context) error { return nil }
 func (w *writer) makesFS() bool                  { return false }
 func (w *writer) makeFS(context.Context) error   { return nil }

@@ -124,6 +124,9 @@ type Progress struct {
 	// Warnings are what went wrong without making the deployment a failure, in order: the image is whole on the disk.
 	Warnings []string `json:"warnings,omitempty"`
 
+	// Arrays are those of a layout that are being brought in line, with how far that has come; it goes on after the deployment.
+	Arrays []string `json:"arrays,omitempty"`
+
 	// Hooks are those that have run, in order.
 	Hooks []Hook `json:"hooks,omitempty"`
 }

@@ -27,6 +27,7 @@ const (
 	maxSteps    = 32
 	maxWarnings = 16
 	maxHooks    = 16
+	maxArrays   = 64
 	maxTextLen  = 4096
 	pastRuns    = 4
 	maxStateLen = 64 << 20 // of the file with maxDeployed entries of the longest names
@@ -341,6 +342,8 @@ func check(p *event.Progress) error {
 		return fmt.Errorf("%d warnings", len(p.Warnings))
 	case len(p.Hooks) > maxHooks:
 		return fmt.Errorf("%d hooks", len(p.Hooks))
+	case len(p.Arrays) > maxArrays:
+		return fmt.Errorf("%d arrays", len(p.Arrays))
 	case p.PiecesDone < 0, p.PiecesTotal < p.PiecesDone, p.BytesDone < 0, p.BytesTotal < 0, p.Rate < 0,
 		p.FromServer < 0, p.FromNodes < 0, p.Uploaded < 0, p.HashFailures < 0, p.Seconds < 0:
 		return errors.New("numbers that cannot be")
@@ -353,6 +356,9 @@ func check(p *event.Progress) error {
 	texts := []*string{&p.Disk, &p.Message, &p.Error}
 	for i := range p.Warnings {
 		texts = append(texts, &p.Warnings[i])
+	}
+	for i := range p.Arrays {
+		texts = append(texts, &p.Arrays[i])
 	}
 	for i := range p.Hooks {
 		if h := &p.Hooks[i]; !slices.Contains(phases, h.Point) {

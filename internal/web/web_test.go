@@ -208,9 +208,9 @@ func TestReports(t *testing.T) {
 // A deployment that ended well may have something to tell: it must not be lost behind the last remark.
 func TestWarnings(t *testing.T) {
 	nodes, s := testServer(t, nil)
-	warning := "partition 2: the file system was not grown"
+	warning, array := "partition 2: the file system was not grown", "array root: resync 3.1 %"
 	for _, phase := range []event.Phase{event.PhaseGrow, event.PhaseDone} {
-		b, err := json.Marshal(event.Progress{Node: "n", Run: "r", Phase: phase, Message: "loaded", Warnings: []string{warning}})
+		b, err := json.Marshal(event.Progress{Node: "n", Run: "r", Phase: phase, Message: "loaded", Warnings: []string{warning}, Arrays: []string{array}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,15 +221,18 @@ func TestWarnings(t *testing.T) {
 	if l := nodes.List(); len(l) != 1 || len(l[0].Warnings) != 1 || l[0].Warnings[0] != warning {
 		t.Errorf("nodes: %+v", l)
 	}
-	if _, body, _ := call(t, "GET", s.URL+"/", ""); !strings.Contains(body, warning) {
+	if _, body, _ := call(t, "GET", s.URL+"/", ""); !strings.Contains(body, warning) || !strings.Contains(body, array) {
 		t.Errorf("page:\n%s", body)
 	}
-	b, err := json.Marshal(event.Progress{Node: "m", Run: "r", Phase: event.PhaseDone, Warnings: make([]string, maxWarnings+1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if status, _, _ := call(t, "POST", s.URL+"/api/v1/nodes", string(b)); status != 400 {
-		t.Errorf("too many warnings: %d", status)
+	for _, p := range []event.Progress{{Warnings: make([]string, maxWarnings+1)}, {Arrays: make([]string, maxArrays+1)}} {
+		p.Node, p.Run, p.Phase = "m", "r", event.PhaseDone
+		b, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, _, _ := call(t, "POST", s.URL+"/api/v1/nodes", string(b)); status != 400 {
+			t.Errorf("%d warnings, %d arrays: %d", len(p.Warnings), len(p.Arrays), status)
+		}
 	}
 }
 
