@@ -64,9 +64,9 @@ func (d *plannedDisk) extent(n int) (imagefmt.Extent, error) {
 // wipe clears signatures, and what the layout wants cleared, on all disks, around what is kept. The old tables of disks with
 // kept partitions stay until stageTable replaces them.
 func (w *planned) wipe(ctx context.Context) error {
-	for _, d := range w.disks {
+	for i, d := range w.disks {
 		kept := d.keptExtents()
-		cleared, err := disk.WipeKeeping(ctx, d.dev, kept)
+		cleared, err := disk.WipeKeeping(ctx, d.dev, kept, w.fresh(i)...)
 		d.dirty = err == nil || cleared != nil
 		if err != nil {
 			return err

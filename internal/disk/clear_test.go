@@ -252,3 +252,27 @@ func TestWipeKeepingSuperblockOfTheDisk(t *testing.T) {
 		t.Error("the disk has changed")
 	}
 }
+
+// What a run that was cut off has left where a partition will be is cleared, though no table lists it.
+func TestWipeFresh(t *testing.T) {
+	p, part := sparse(t, 96*mib), sparse(t, 32*mib)
+	mdByHand(t, part, "1.0")
+	b, err := os.ReadFile(part)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, p, 33*mib, b)
+	d := open(t, p)
+	if cleared, err := WipeKeeping(t.Context(), d, nil); err != nil || len(cleared) > 0 {
+		t.Errorf("cleared %q, %v", cleared, err)
+	}
+	cleared, err := WipeKeeping(t.Context(), d, nil, imagefmt.Extent{Off: mib, Len: 32 * mib}, imagefmt.Extent{Off: 33 * mib, Len: 32 * mib})
+	if err != nil || len(cleared) != 1 || !strings.Contains(cleared[0], "place of a new partition: md 1.0 superblock") {
+		t.Errorf("cleared %q, %v", cleared, err)
+	}
+	d.Close()
+	run(t, "dd", "if="+p, "of="+part, "bs=1M", "skip=33", "count=32", "status=none")
+	if out, err := try("mdadm", "--examine", part); err == nil {
+		t.Errorf("mdadm still sees %s", out)
+	}
+}

@@ -44,13 +44,20 @@ func Wipe(ctx context.Context, d *Device) (cleared []string, err error) {
 // WipeKeeping is Wipe for a disk of which parts stay as they are, byte for byte: nothing that touches one of the kept extents is
 // cleared. With any of them the table that the kernel reads stays too (both headers of a GPT, or the MBR): it
 // says where they are until WriteTable puts another in its place; tables that were left over elsewhere are cleared.
-func WipeKeeping(ctx context.Context, d *Device, kept []imagefmt.Extent) (cleared []string, err error) {
+//
+// Fresh are the places of new partitions. No old table lists what may have been left there, such as a superblock of a run that was
+// cut off before it had written its table.
+func WipeKeeping(ctx context.Context, d *Device, kept []imagefmt.Extent, fresh ...imagefmt.Extent) (cleared []string, err error) {
 	w := &wiper{d: d, kept: kept, seen: map[int64]bool{}}
 	tables, parts, err := w.tables()
 	if err != nil {
 		return nil, fmt.Errorf("wipe: %w", err)
 	}
-	for _, r := range append(parts, region{"disk", 0, d.size}) {
+	parts = append(parts, region{"disk", 0, d.size})
+	for _, f := range fresh {
+		parts = append(parts, region{"place of a new partition", f.Off, f.Len})
+	}
+	for _, r := range parts {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
