@@ -13,6 +13,7 @@ import (
 
 	"swarmboot/internal/cli"
 	"swarmboot/internal/deploy"
+	"swarmboot/internal/event"
 	"swarmboot/internal/layout"
 	"swarmboot/internal/params"
 )
@@ -51,7 +52,7 @@ type config struct {
 
 func parse(args []string, stdout io.Writer) (*config, error) {
 	c := &config{level: slog.LevelWarn}
-	var verify, grow, bootEntry, createSize string
+	var verify, grow, bootEntry, createSize, switchFile string
 	var verbose bool
 	f := flag.NewFlagSet("deploy", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
@@ -66,7 +67,8 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	f.StringVar(&c.o.Then, "then", "", "exit, kexec, reboot, poweroff or shell; default exit")
 	f.DurationVar(&c.o.Seed, "linger", deploy.DefaultSeed, "longest `TIME` to go on seeding; it ends when the server says that nobody needs this node")
 	f.StringVar(&c.o.Listen, "listen", "", "`HOST:PORT` for BitTorrent connections; default any free port")
-	f.StringVar(&c.o.Rack, "rack", "", "`NAME` of the rack or switch that this machine is at; default: the server goes by its address")
+	f.StringVar(&c.o.Rack, "rack", "", "`NAME` of the rack or switch that this machine is at; default: what --switch tells, or else\nthe server goes by its address")
+	f.StringVar(&switchFile, "switch", "", "`FILE` in which process 1 of a node tells, once it knows, at which switch the machine is")
 	f.StringVar(&c.o.Node, "node", "", "what this node is called on the server (`ID`); default the MAC address towards the server")
 	f.DurationVar(&c.o.Stall, "stall", deploy.DefaultStall, "give up when nothing arrives for `TIME`")
 	f.DurationVar(&c.o.Patience, "patience", deploy.DefaultPatience, "give up when the server does not give the manifest for `TIME`")
@@ -89,6 +91,9 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 		c.level = slog.LevelDebug
 	}
 	c.o.Verify, c.o.Grow, c.o.BootEntry = params.Verify(verify), params.Grow(grow), params.BootEntry(bootEntry)
+	if switchFile != "" {
+		c.o.Switch = func() event.Switch { return readSwitch(switchFile) }
+	}
 	set := given(f)
 	c.o.Given = profileMust(set)
 	if c.cmdline {

@@ -61,13 +61,16 @@ type Options struct {
 	Append  string   // appended to that kernel's command line
 	Console []string // console= values that kernel is given
 
-	Rack     string        // name of the rack or switch that this machine is at; "": the server goes by its address
+	Rack     string        // name of the rack or switch that this machine is at; "": what Switch says, or else the server goes by the address
 	Seed     time.Duration // longest time to go on seeding; 0 not at all
 	Patience time.Duration // how long to try to get the manifest; 0 is DefaultPatience
 	Stall    time.Duration // a fetch without any progress for so long fails; 0 is DefaultStall
 	Node     string        // "" is NodeID(Server)
 	Listen   string        // host:port for BitTorrent connections; "" picks a free port
 	Logger   *slog.Logger  // nil is slog.Default
+
+	// Switch is what is known by now of the switch that this machine is at; nil: nothing. It is called at the same time by several.
+	Switch func() event.Switch
 
 	// Given are the parameters, by their names without params.Prefix, that the node's profile on the server must not change.
 	Given map[string]bool
@@ -126,6 +129,7 @@ func Run(ctx context.Context, o Options, report func(event.Progress)) (*Result, 
 	run := newRun()
 	e := &engine{o: o, c: c, run: run}
 	e.rep = newReporter(event.Progress{Node: o.Node, Run: run, Image: o.Image, Phase: event.PhaseManifest}, c.post, report)
+	e.rep.where = o.Switch
 	defer e.close()
 	if o.Plan {
 		e.rep.end = event.PhasePlan
@@ -242,7 +246,7 @@ func (e *engine) fetch(ctx context.Context) error {
 	}
 	var err error
 	s, err = swarm.Join(ctx, swarm.NodeOptions{
-		Node: e.o.Node, Run: e.run, Rack: e.o.Rack, Metainfo: e.mi, Manifest: e.m, Target: e.w.target(index),
+		Node: e.o.Node, Run: e.run, Rack: e.rack, Metainfo: e.mi, Manifest: e.m, Target: e.w.target(index),
 		Announce: e.c.announce(), Listen: e.o.Listen, CheckRaw: e.o.Verify != params.VerifyNone,
 		Resume: e.resume, Stall: e.o.Stall, Logger: e.o.Logger,
 	})
@@ -260,6 +264,14 @@ func (e *engine) fetch(ctx context.Context) error {
 		e.rep.say(fmt.Sprintf("%d of %d pieces were on the disk already", st.PiecesKept, st.PiecesTotal))
 	}
 	return nil
+}
+
+// rack is what a person has said, or else the switch.
+func (e *engine) rack() string {
+	if e.o.Rack == "" && e.o.Switch != nil {
+		return e.o.Switch().ID
+	}
+	return e.o.Rack
 }
 
 func fillStats(p *event.Progress, s swarm.Stats) {

@@ -27,7 +27,8 @@ type reporter struct {
 	start time.Time
 	end   event.Phase // of a run that went well
 	wake  chan struct{}
-	leave chan struct{} // closed when the server lets a seeding node go
+	leave chan struct{}       // closed when the server lets a seeding node go
+	where func() event.Switch // nil: not known
 
 	mu      sync.Mutex
 	p       event.Progress
@@ -89,9 +90,17 @@ func (r *reporter) tell() {
 	}
 	r.p.Time = now.UTC()
 	r.p.Seconds = now.Sub(r.start).Seconds()
+	r.local(r.copy())
+}
+
+// copy is the state for others; r.mu is held.
+func (r *reporter) copy() event.Progress {
+	if r.where != nil {
+		r.p.Switch = r.where()
+	}
 	p := r.p
 	p.Steps, p.Hooks = slices.Clone(p.Steps), slices.Clone(p.Hooks)
-	r.local(p)
+	return p
 }
 
 func (r *reporter) setStats(f func(*event.Progress)) {
@@ -122,9 +131,7 @@ func (r *reporter) interval() time.Duration {
 func (r *reporter) snapshot() event.Progress {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p := r.p
-	p.Steps, p.Hooks = slices.Clone(p.Steps), slices.Clone(p.Hooks)
-	return p
+	return r.copy()
 }
 
 // silent is how long the server has not answered.

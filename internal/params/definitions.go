@@ -39,7 +39,7 @@ var definitions = []definition{
 	{"nic", "MAC|NAME", "", "the only network interface to use; without it all that have a link", setNIC},
 	{"onerror", "shell|reboot|poweroff", "shell", "what follows a failed deployment",
 		choice(func(c *Config) *OnError { return &c.OnError }, OnErrorShell, OnErrorReboot, OnErrorPowerOff)},
-	{"rack", "NAME", "", "name of the node's rack or switch, 64 bytes at most: nodes of one rack take the image from each other; without it they go by the network of their address", setRack},
+	{"rack", "NAME", "", "name of the node's rack or switch, 64 bytes at most: nodes of one rack take the image from each other; without it they go by the switch that they hear of by LLDP, or else by the network of their address", setRack},
 	{"seed", "DURATION", "10m", "longest time to go on seeding when other nodes still depend on this one; 0s: leave at once",
 		duration(func(c *Config) *time.Duration { return &c.Seed })},
 	{"server", "URL", "", "server; without it the DHCP server, port 8080", setServer},

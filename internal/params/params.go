@@ -26,7 +26,7 @@ type Config struct {
 
 	BootEntry BootEntry
 
-	Rack    string        // name of the node's rack or switch; "" = by its address
+	Rack    string        // name of the node's rack or switch; "" = by LLDP or its address
 	Seed    time.Duration // longest time to seed after the own fetch is complete
 	Append  string        // added to the kernel command line of the deployed system
 	Carrier time.Duration // longest wait for a link

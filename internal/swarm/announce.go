@@ -253,6 +253,14 @@ func (s *Session) announce(ctx context.Context, event string, timeout time.Durat
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	st := s.Stats()
+	// A node that learns late which switch it is at moves there as long as it has no piece: so long nobody has taken one from
+	// it. The tracker has a node whose rack changes begin anew, behind the others of that rack; later that would link a running
+	// chain anew, and those behind the node would have to wait for what it lacks there.
+	if s.o.Rack != nil && st.PiecesDone == 0 {
+		if rack := s.o.Rack(); rack != "" {
+			s.announcer.fixed.Set("sb_rack", rack)
+		}
+	}
 	v := url.Values{
 		"uploaded":   {strconv.FormatInt(st.Uploaded, 10)},
 		"downloaded": {strconv.FormatInt(st.FromServer+st.FromNodes, 10)},

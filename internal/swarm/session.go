@@ -101,8 +101,8 @@ func (s *Session) start() (err error) {
 		"sb_node":   {s.o.Node},
 		"sb_run":    {s.o.Run},
 	}
-	if s.o.Rack != "" {
-		fixed.Set("sb_rack", s.o.Rack)
+	if s.o.Rack != nil && s.o.Rack() != "" {
+		fixed.Set("sb_rack", s.o.Rack())
 	}
 	s.announcer, err = newAnnouncer(s.o.Announce, s.client.listener.Addr().(*net.TCPAddr).IP, fixed)
 	if err != nil {

@@ -38,7 +38,7 @@ type Target interface {
 type NodeOptions struct {
 	Node     string             // the node's id (its MAC address), sent to the tracker
 	Run      string             // random, one for each run of the node
-	Rack     string             // name of its rack or switch, 64 bytes at most; "": the tracker goes by the address
+	Rack     func() string      // name of its rack or switch, 64 bytes at most; "" or nil: the tracker goes by the address
 	Metainfo *imagefmt.Metainfo // what the payload's pieces hash to
 	Manifest *imagefmt.Manifest // what the payload is
 	Target   Target             // where the pieces go
