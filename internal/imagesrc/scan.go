@@ -70,7 +70,7 @@ func (d *disk) scan() error {
 		}
 		p.FileSystem, p.FSLabel, p.FSUUID = in.FileSystem, printable(in.Label), in.UUID
 		p.UsedBytes = volume.Sum(in.Extents)
-		if n := len(in.Extents); in.Size <= p.Length && (n == 0 || in.Extents[n-1].End() <= in.Size) {
+		if n := len(in.Extents); in.Size <= p.Length && (n == 0 || in.Extents[n-1].End() <= p.Start+in.Size) {
 			p.FSLength = in.Size
 		}
 		taken = append(taken, imagefmt.Extent{Off: p.Start, Len: p.Length})
