@@ -38,7 +38,7 @@ func parseCreate(args []string, stdout io.Writer) (*createOptions, error) {
 	f.Int64Var(&o.pieceLength, "piece-length", 0, "bytes in a piece, a power of two; 0 is the format's default")
 	f.Int64Var(&o.frameLength, "frame-length", 0, "raw bytes in a frame; 0 is the format's default")
 	f.IntVar(&o.workers, "workers", 0, "compress on `N` processors; 0 is all; the bytes are the same")
-	f.BoolVar(&o.force, "force", false, "read a disk that is mounted or has dirty file systems")
+	f.BoolVar(&o.force, "force", false, "read a disk that is mounted or has dirty file systems, and take a file of another format (qcow2,\nVMDK, ...) for a raw disk")
 	f.BoolVar(&o.allBlocks, "all-blocks", false, "copy unused blocks too, but for those that are zero")
 	f.BoolVar(&o.overwrite, "overwrite", false, "replace an image of the same name")
 	f.StringVar(&o.kernel, "kernel", "", "`PATH` of the kernel in the root file system; default the newest /boot/vmlinuz-*")
@@ -133,7 +133,10 @@ func createError(ctx context.Context, err error) error {
 func sourceError(err error) error {
 	var dirty *imagesrc.DirtyError
 	var mounted *imagesrc.MountedError
+	var container *imagesrc.ContainerError
 	switch {
+	case errors.As(err, &container):
+		return cli.WithCode(cli.CodeUsage, fmt.Errorf("%w (%s; --force images its bytes as they are)", err, container.Hint))
 	case errors.As(err, &dirty):
 		return fmt.Errorf("%w (repair it with fsck, or use --force to copy that file system as a whole)", err)
 	case errors.As(err, &mounted):

@@ -13,12 +13,18 @@ import (
 )
 
 // Open opens a raw file or block device for reading and finds its used extents. A disk that is in use gives a
-// *MountedError and a dirty file system a *DirtyError, unless o.Force is set. A block device is held exclusively
+// *MountedError, a dirty file system a *DirtyError, and a file that holds a disk in another format a *ContainerError, unless o.Force is set. A block device is held exclusively
 // until Close, so that nobody mounts it meanwhile.
 func Open(path string, o Options) (*Source, error) {
 	f, use, err := openFile(path, o.Force)
 	if err != nil {
 		return nil, err
+	}
+	if !o.Force {
+		if err := checkRaw(path, f); err != nil {
+			_ = f.Close()
+			return nil, err
+		}
 	}
 	d, err := newDisk(f, path, o)
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 // Options of Open.
 type Options struct {
 	// Force reads a disk that is in use or whose file systems are dirty. The partitions that are dirty are then
-	// copied as a whole, since the journal may still claim blocks that the bitmap calls free.
+	// copied as a whole, since the journal may still claim blocks that the bitmap calls free. It also takes a file that looks like the
+	// container of a disk (qcow2 and the like) for a raw disk.
 	Force bool
 	// AllBlocks copies everything: no file system is looked into for free blocks.
 	AllBlocks bool
