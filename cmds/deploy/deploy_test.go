@@ -263,9 +263,9 @@ func TestSeedsUntilReleased(t *testing.T) {
 }
 
 // loop attaches a file to a loop device, the nearest thing to a disk.
-func loop(t *testing.T, file string) string {
+func loop(t *testing.T, file string, args ...string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "losetup", "-f", "--show", file).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "losetup", append(args, "-f", "--show", file)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("losetup: %v\n%s", err, out)
 	}

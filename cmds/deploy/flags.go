@@ -62,7 +62,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	f.StringVar(&c.o.Layout, "layout", "", "`LAYOUT` that says which disks, partitions and arrays the image goes to: a name on the server, or a\nfile that ends in .json; instead of --disk")
 	f.BoolVar(&c.o.Plan, "plan", false, "show what would be done to which disks, and write nothing")
 	f.StringVar(&verify, "verify", "", "none, write (every hash is checked on what is written) or readback (and on what the\ndisk returns afterwards); default write")
-	f.StringVar(&grow, "grow", "", "on a disk larger than the image's: last (the last partition grows into the rest, and its file\nsystem with it) or none; default last for a block device, none for a file")
+	f.StringVar(&grow, "grow", "", "on a disk of another size than the image's: last (the last partition grows into the rest, and its file\nsystem with it), proportional (so do all that can grow, in proportion), exact (nothing grows; a smaller disk is\ntaken if nothing that is used lies beyond its end) or none; default last for a block device, none for a file")
 	f.StringVar(&bootEntry, "boot-entry", "", "boot entry of the deployed system in this machine's UEFI firmware: first, after-network (behind the\nnetwork entry that the machine was booted from) or none; default none")
 	f.StringVar(&c.o.Then, "then", "", "exit, kexec, reboot, poweroff or shell; default exit")
 	f.DurationVar(&c.o.Seed, "linger", deploy.DefaultSeed, "longest `TIME` to go on seeding; it ends when the server says that nobody needs this node")

@@ -27,7 +27,7 @@ func imageWrite(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	f := flag.NewFlagSet("image write", flag.ContinueOnError)
 	yes := f.Bool("yes", false, "overwrite a block device without asking")
 	verify := f.String("verify", string(params.VerifyWrite), "none, write (every hash is checked on what is written) or readback (and on what the disk returns)")
-	grow := f.String("grow", "", "on a disk larger than the image's: last (the last partition grows into the rest, and its file\nsystem with it) or none; default last for a block device, none for a file")
+	grow := f.String("grow", "", "on a disk of another size than the image's: last (the last partition grows into the rest, and its file\nsystem with it), proportional (so do all that can grow, in proportion), exact (nothing grows; a smaller disk is\ntaken if nothing that is used lies beyond its end) or none; default last for a block device, none for a file")
 	pos, err := parseImageFlags(f, args, stdout, "image write [OPTIONS] DIR/NAME DISK|FILE", 2)
 	if err != nil {
 		return err
@@ -38,9 +38,9 @@ func imageWrite(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		return cli.Usagef("image write: --verify %q: want none, write or readback", *verify)
 	}
 	switch params.Grow(*grow) {
-	case "", params.GrowLast, params.GrowNone:
+	case "", params.GrowLast, params.GrowProportional, params.GrowExact, params.GrowNone:
 	default:
-		return cli.Usagef("image write: --grow %q: want last or none", *grow)
+		return cli.Usagef("image write: --grow %q: want last, proportional, exact or none", *grow)
 	}
 	im, err := parseImagePath(pos[0]).load()
 	if err != nil {

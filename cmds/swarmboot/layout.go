@@ -13,6 +13,7 @@ import (
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
+	"swarmboot/internal/deploy"
 	"swarmboot/internal/disk"
 	"swarmboot/internal/layout"
 	"swarmboot/internal/layouts"
@@ -238,8 +239,23 @@ func planImage(path string) (layout.Image, error) {
 	if path == "" {
 		return layout.Image{}, nil
 	}
-	m, err := parseImagePath(path).loadManifest()
-	return layout.Image{Manifest: m}, err
+	p := parseImagePath(path)
+	m, err := p.loadManifest()
+	return layout.Image{Manifest: m, Used: p.used}, err
+}
+
+// used reads the used extents of an image from its index.
+func (p imagePath) used() ([]imagefmt.Extent, error) {
+	im, err := p.load()
+	if err != nil {
+		return nil, err
+	}
+	defer im.Close()
+	opened, err := imagefmt.Open(im.manifest, im.payload)
+	if err != nil {
+		return nil, bad(p.payload(), err)
+	}
+	return deploy.UsedExtents(opened.Index())
 }
 
 // planError gives the reasons why there is no plan their exit codes.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"swarmboot/internal/cli"
@@ -19,7 +20,7 @@ import (
 )
 
 const planUsage = `Usage: swarmboot deploy plan --inventory FILE|- --layout FILE [--image DIR/NAME] [--json]
-       swarmboot deploy plan --inventory FILE|- --disk SELECTOR --image DIR/NAME [--json]
+       swarmboot deploy plan --inventory FILE|- --disk SELECTOR --image DIR/NAME [--grow HOW] [--json]
 
 Prints what a deployment would do to the disks of a machine: which candidate of the layout is taken and why, what is lost,
 what is kept, what is made. Nothing is written. The inventory is what "swarmboot inventory" printed on that machine; - is
@@ -47,6 +48,7 @@ func deployPlan(args []string, stdout io.Writer) error {
 	inventory := f.String("inventory", "", "`FILE` with the inventory of a machine, - for standard input")
 	layoutFile := f.String("layout", "", "`FILE` with a layout of disks")
 	selector := f.String("disk", "", "without a layout: `SELECTOR` of the disk")
+	grow := f.String("grow", string(layout.ScaleLast), "without a layout: `HOW` the image's table goes to a disk of another size: last, proportional, exact or none")
 	image := f.String("image", "", "`DIR/NAME` of the image")
 	asJSON := f.Bool("json", false, "print the plan as JSON")
 	err := f.Parse(args)
@@ -65,6 +67,8 @@ func deployPlan(args []string, stdout io.Writer) error {
 		return cli.Usagef("deploy plan: --inventory is missing: what \"swarmboot inventory\" prints on the machine")
 	case (*layoutFile == "") == (*selector == ""):
 		return cli.Usagef("deploy plan: want either --layout or --disk")
+	case !slices.Contains([]layout.Scale{layout.ScaleLast, layout.ScaleProportional, layout.ScaleExact, layout.ScaleNone}, layout.Scale(*grow)):
+		return cli.Usagef("deploy plan: --grow %q: want last, proportional, exact or none", *grow)
 	}
 	inv, err := readInventory(*inventory)
 	if err != nil {
@@ -78,7 +82,7 @@ func deployPlan(args []string, stdout io.Writer) error {
 	if *layoutFile != "" {
 		p, err = planLayout(*layoutFile, inv, im)
 	} else {
-		p, err = planDisk(*selector, inv, im)
+		p, err = planDisk(*selector, inv, im, layout.Scale(*grow))
 	}
 	if err != nil {
 		return planError(err)
@@ -103,7 +107,7 @@ func planLayout(file string, inv []disk.Inventory, im layout.Image) (*layout.Pla
 	return p, err
 }
 
-func planDisk(selector string, inv []disk.Inventory, im layout.Image) (*layout.Plan, error) {
+func planDisk(selector string, inv []disk.Inventory, im layout.Image, how layout.Scale) (*layout.Plan, error) {
 	s, err := disk.ParseSelector(selector)
 	if err != nil {
 		return nil, cli.WithCode(cli.CodeUsage, err)
@@ -116,7 +120,7 @@ func planDisk(selector string, inv []disk.Inventory, im layout.Image) (*layout.P
 	if err != nil {
 		return nil, cli.WithCode(cli.CodeDisk, err)
 	}
-	return layout.Default(d, im, true)
+	return layout.Default(d, im, how)
 }
 
 // readInventory reads what "swarmboot inventory" has printed, strictly.

@@ -29,14 +29,6 @@ type bootDisk struct {
 	kept []int  // partitions on it that are not
 }
 
-// bootDisks is the writer's disk; a file is nothing that firmware boots from.
-func (w *writer) bootDisks() []bootDisk {
-	if !w.dev.IsBlock() {
-		return nil
-	}
-	return []bootDisk{{path: w.dev.Path()}}
-}
-
 // fillBootEntry checks a choice and fills in the default: only a node, which is told so, has its firmware changed.
 func fillBootEntry(b *params.BootEntry) error {
 	switch *b {

@@ -12,6 +12,7 @@ import (
 	"swarmboot/internal/disk"
 	"swarmboot/internal/efiboot"
 	"swarmboot/internal/event"
+	"swarmboot/internal/layout"
 	"swarmboot/internal/params"
 )
 
@@ -44,7 +45,7 @@ func bootEngine(t *testing.T, table string, block bool) *engine {
 	}
 	m := &imagefmt.Manifest{Name: "debian"}
 	e := &engine{m: m, o: Options{BootEntry: params.BootEntryFirst, Firmware: t.TempDir()}, rep: newReporter(event.Progress{}, nil, nil)}
-	e.w = &writer{m: m, dev: dev, say: e.rep.say}
+	e.w = &planned{m: m, plan: &layout.Plan{}, say: e.rep.say, disks: []*plannedDisk{{DiskPlan: layout.DiskPlan{Disk: disk.Disk{Path: path}}, dev: dev}}}
 	t.Cleanup(e.close)
 	return e
 }

@@ -17,7 +17,6 @@ import (
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
-	"swarmboot/internal/disk"
 	"swarmboot/internal/efiboot"
 	"swarmboot/internal/event"
 	"swarmboot/internal/params"
@@ -52,7 +51,7 @@ type Options struct {
 	Plan bool
 
 	Verify    params.Verify    // "" is write
-	Grow      params.Grow      // "" is last for a block device, none for a file
+	Grow      params.Grow      // how the image's own table goes to the disk; "" is last for a block device, none for a file
 	Then      string           // "kexec" loads the deployed system's kernel; anything else is left to the caller
 	OnError   string           // left to the caller
 	BootEntry params.BootEntry // "" is none
@@ -100,7 +99,8 @@ type engine struct {
 	changed  map[string]string // identifiers of partitions and file systems: old in lower case, new
 	mac      string            // of the interface that reaches the server; only when the profile asks for it
 
-	w       destination
+	w       *planned
+	look    look // into the image, before it is here
 	session *swarm.Session
 	index   *imagefmt.Index
 	resume  bool // the disk may hold pieces of an earlier, unfinished run
@@ -180,7 +180,7 @@ func (e *engine) steps() []step {
 	return []step{
 		{name: event.PhaseManifest, run: e.manifest},
 		e.hookStep(event.PhaseBeforeDisks, params.HookBeforeDisks),
-		{name: event.PhaseSelect, run: e.selectDisk},
+		{name: event.PhaseSelect, run: e.selectPlan},
 		{name: event.PhaseWipe, run: e.wipe},
 		{name: event.PhasePartition, run: func(context.Context) error { return e.w.stageTable() }},
 		{name: event.PhaseRAID, run: e.assemble, when: func() bool { return e.w.makesArrays() }},
@@ -191,7 +191,7 @@ func (e *engine) steps() []step {
 		{name: event.PhaseReread, run: func(context.Context) error { return e.w.finishTable() }},
 		{name: event.PhaseSeed, run: e.seed, when: func() bool { return e.o.Seed > 0 }},
 		// These change blocks that other nodes may want, and need the disk for themselves: nobody depends on this node now.
-		{name: event.PhaseGrow, run: e.grow, when: func() bool { return e.o.Grow == params.GrowLast || e.hasLayout() }},
+		{name: event.PhaseGrow, run: e.grow, when: func() bool { return grows(e.o.Grow) || e.hasLayout() }},
 		e.renameStep(),
 		e.hookStep(event.PhaseAfterWrite, params.HookAfterWrite),
 		{name: event.PhaseIdentity, run: e.identity, when: e.hasIdentity},
@@ -212,24 +212,6 @@ func (e *engine) manifest(ctx context.Context) (err error) {
 		p.BytesTotal = e.m.UsedBytes
 	})
 	return e.takeProfile(ctx)
-}
-
-func (e *engine) selectDisk(ctx context.Context) error {
-	if e.hasLayout() {
-		return e.selectPlan(ctx)
-	}
-	path, remark, err := chooseDisk(e.o.Disk)
-	if err != nil {
-		return err
-	}
-	dev, err := disk.Open(path)
-	if err != nil {
-		return openError(err)
-	}
-	e.w = &writer{m: e.m, dev: dev, say: e.rep.say, grow: e.o.Grow == params.GrowLast}
-	e.rep.update(func(p *event.Progress) { p.Disk, p.Message = path, remark })
-	e.resume = e.w.unfinished() // before the wipe takes the mark away
-	return e.w.check()
 }
 
 func (e *engine) wipe(ctx context.Context) error {

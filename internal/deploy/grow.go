@@ -4,12 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
-	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
-	"swarmboot/internal/disk"
 	"swarmboot/internal/params"
-	"swarmboot/internal/progress"
 	"swarmboot/internal/target"
 )
 
@@ -17,11 +15,11 @@ import (
 // file systems cannot be mounted as they are, and people compare such files.
 func fillGrow(g *params.Grow, selector string) error {
 	switch *g {
-	case params.GrowLast, params.GrowNone:
+	case params.GrowLast, params.GrowProportional, params.GrowExact, params.GrowNone:
 		return nil
 	case "":
 	default:
-		return cli.Usagef("grow %q: want last or none", *g)
+		return cli.Usagef("grow %q: want last, proportional, exact or none", *g)
 	}
 	*g = params.GrowLast
 	if isFile, err := regularFile(selector); isFile && err == nil {
@@ -30,72 +28,46 @@ func fillGrow(g *params.Grow, selector string) error {
 	return nil
 }
 
-// finalTable returns the image's table, its last partition grown into the rest of a larger disk. What is in that partition
-// is on the disk by now and is looked at: a manifest does not know every file system.
-func (w *writer) finalTable() imagefmt.Table {
-	if !w.grow {
-		return w.m.Table
-	}
-	space := disk.Space{Disk: w.dev.Size(), Image: w.m.DiskSize, Sector: w.dev.SectorSize()}
-	t, p, err := disk.Grow(w.m.Table, space, func(p imagefmt.Partition) error {
-		return target.CanGrow(io.NewSectionReader(w.dev, p.Start, p.Length))
-	})
-	if err != nil {
-		if space.Disk > space.Image {
-			w.say("not grown: " + err.Error())
+// grows says whether file systems may have become larger places.
+func grows(g params.Grow) bool { return g == params.GrowLast || g == params.GrowProportional }
+
+// settleGrowth looks at what was given a larger place only because there was room (layout.Content.Back): what cannot grow goes
+// back to where it ended, since a manifest does not know every file system. Everything is on the disks by now, and no table lists it.
+func (w *planned) settleGrowth() error {
+	for i := range w.plan.Contents {
+		c := &w.plan.Contents[i]
+		if !enlarged(*c) || c.Back == 0 {
+			continue
 		}
-		return w.m.Table
+		s, size, err := w.place(c.On)
+		if err != nil {
+			return err
+		}
+		reason := target.CanGrow(io.NewSectionReader(s, 0, size))
+		if reason == nil {
+			continue
+		}
+		what := "disk"
+		if c.On.Partition > 0 {
+			what = fmt.Sprintf("partition %d", c.On.Partition)
+		}
+		w.say(fmt.Sprintf("not grown: %s: %v", what, reason))
+		c.Grow = false
+		t := &w.disks[c.On.Disk].Table
+		t.Partitions = slices.Clone(t.Partitions)
+		for j := range t.Partitions {
+			if t.Partitions[j].Number == c.On.Partition {
+				t.Partitions[j].Length = c.Back
+			}
+		}
 	}
-	w.grown = &p
-	return t
+	return nil
 }
 
-// grow makes the file system in the partition that finishTable has grown as large as that.
+// grow makes the file systems as large as their places.
 func (e *engine) grow(ctx context.Context) error {
 	if err := e.leaveSwarm(); err != nil {
 		return fmt.Errorf("leave the swarm: %w", err)
 	}
 	return e.w.growFileSystem(ctx, e.rep.warn)
-}
-
-// growFileSystem lets go of the disk and grows the file system. A file system that does not grow is a warning: the image
-// is whole and verified, and its system boots.
-func (w *writer) growFileSystem(ctx context.Context, warn func(string)) error {
-	if w.grown == nil {
-		return nil
-	}
-	if err := w.close(); err != nil {
-		return err
-	}
-	name := "disk"
-	if w.grown.Number > 0 {
-		name = fmt.Sprintf("partition %d", w.grown.Number)
-	}
-	g, err := w.growOn(ctx, *w.grown)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return err
-	case err != nil:
-		warn(fmt.Sprintf("%s is larger, its file system is not: %v", name, err))
-	default:
-		w.say(fmt.Sprintf("%s grown: %s from %s to %s", name, g.FileSystem, progress.Bytes(g.Before), progress.Bytes(g.After)))
-	}
-	return nil
-}
-
-// growOn grows the file system in a partition through its device node; for a file there is a loop device meanwhile.
-func (w *writer) growOn(ctx context.Context, p imagefmt.Partition) (g target.Grown, err error) {
-	device := w.device(p.Number)
-	if !w.dev.IsBlock() {
-		loop, err := target.AttachLoop(w.dev.Path(), p.Start, p.Length)
-		if err != nil {
-			return g, err
-		}
-		defer loop.Close()
-		return target.GrowFileSystem(ctx, loop.Path)
-	}
-	if err := waitFor(ctx, device, nodeLimit); err != nil {
-		return g, err
-	}
-	return target.GrowFileSystem(ctx, device)
 }

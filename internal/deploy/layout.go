@@ -22,13 +22,14 @@ import (
 
 // makePlan decides what goes where on this machine's disks. It writes nothing.
 func (e *engine) makePlan(ctx context.Context) (*layout.Plan, error) {
-	im := layout.Image{Manifest: e.m}
+	e.look = e.remoteImage(ctx)
+	im := layout.Image{Manifest: e.m, Used: e.look.used}
 	if !e.hasLayout() {
-		d, err := disk.Find(e.o.Disk)
+		d, err := chooseDisk(e.o.Disk)
 		if err != nil {
-			return nil, cli.WithCode(cli.CodeDisk, err)
+			return nil, err
 		}
-		p, err := layout.Default(d, im, e.o.Grow == params.GrowLast)
+		p, err := layout.Default(d, im, layout.Scale(e.o.Grow))
 		return p, planError(err)
 	}
 	b := e.o.LayoutJSON
@@ -70,7 +71,7 @@ func planError(err error) error {
 	return err
 }
 
-// selectPlan is the step select with a layout.
+// selectPlan is the step select: it decides what goes where, opens the disks, and looks whether the plan can be carried out.
 func (e *engine) selectPlan(ctx context.Context) error {
 	plan, err := e.makePlan(ctx)
 	if err != nil {
@@ -81,11 +82,14 @@ func (e *engine) selectPlan(ctx context.Context) error {
 		paths = append(paths, d.Disk.Path)
 	}
 	e.rep.update(func(p *event.Progress) { p.Disk = strings.Join(paths, " ") })
+	if !e.hasLayout() {
+		e.rep.say(describe(plan.Disks[0].Disk))
+	}
 	for _, line := range slices.Concat(plan.Reasons, plan.Notes) {
 		e.rep.say(line)
 	}
 	root := &planned{m: e.m, plan: plan}
-	if _, ok := root.imagePlace(e.m.Boot.Root); !ok && (e.o.Then == string(params.ThenKexec) || e.hasIdentity()) {
+	if _, ok := root.imagePlace(e.m.Boot.Root); !ok && e.hasLayout() && (e.o.Then == string(params.ThenKexec) || e.hasIdentity()) {
 		return cli.WithCode(cli.CodeDisk, errors.New("the layout has no place for the image's root: it can be neither changed nor started"))
 	}
 	if err := e.takeMounts(plan); err != nil {
@@ -101,7 +105,7 @@ func (e *engine) selectPlan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.w = w
+	e.w, w.look = w, e.look
 	if err := w.check(); err != nil {
 		return err
 	}
@@ -115,7 +119,7 @@ func (e *engine) takeMounts(plan *layout.Plan) error {
 	if len(mounts) == 0 {
 		return nil
 	}
-	if root, err := partExtent(e.m, e.m.Boot.Root, nil); err == nil && e.m.Boot.Root > 0 && root.FileSystem == "" && !e.hasIdentity() {
+	if root, err := partExtent(e.m, e.m.Boot.Root); err == nil && e.m.Boot.Root > 0 && root.FileSystem == "" && !e.hasIdentity() {
 		e.rep.warn("the image's root file system is not known: the layout's mounts are not in its fstab")
 		return nil
 	}
@@ -164,7 +168,7 @@ func (w *planned) fileSystemName(r layout.Ref) string {
 		if c.Source.Len == 0 && c.UUID != "" {
 			return "UUID=" + c.UUID
 		}
-		if p, err := partExtent(w.m, c.Image, nil); err == nil && c.Image > 0 && p.FSUUID != "" {
+		if p, err := partExtent(w.m, c.Image); err == nil && c.Image > 0 && p.FSUUID != "" {
 			return "UUID=" + p.FSUUID
 		}
 	}
@@ -224,6 +228,7 @@ func (e *engine) showPlan(ctx context.Context) error {
 		return err
 	}
 	defer w.close() //nolint:errcheck // nothing was written
+	w.look = e.look
 	if err := w.check(); err != nil {
 		return err
 	}

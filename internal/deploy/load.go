@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"time"
 
@@ -21,7 +22,11 @@ func (e *engine) load(ctx context.Context) error {
 	}
 	// Kernel, initrd and their copies for the jump are the peak of a node's memory: what the fetch held goes back first.
 	debug.FreeOSMemory()
-	if err := waitFor(ctx, e.w.device(e.m.Boot.Root), nodeLimit); err != nil {
+	root := e.w.device(e.m.Boot.Root)
+	if root == "" {
+		return errors.New("the image names no root partition to start from")
+	}
+	if err := waitFor(ctx, root, nodeLimit); err != nil {
 		return fmt.Errorf("root partition: %w", err)
 	}
 	entry, err := target.Load(ctx, e.w.booted(), e.w.device, target.CmdlineOptions{Console: e.o.Console, Append: e.o.Append})
@@ -45,4 +50,17 @@ func (e *engine) release() error {
 		return fmt.Errorf("leave the swarm: %w", err)
 	}
 	return e.w.close()
+}
+
+// waitFor waits until path exists: the kernel makes device nodes a moment after it has read the table.
+func waitFor(ctx context.Context, path string, limit time.Duration) error {
+	for deadline := time.Now().Add(limit); ; {
+		_, err := os.Stat(path)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
 }

@@ -16,7 +16,9 @@ import (
 	"swarmboot/internal/swarm"
 )
 
-// planned puts an image where the plan of a layout says. It is a destination.
+// planned puts an image where a plan says: that of a layout, or the one without (layout.Default). The steps call its methods in
+// this order: check, unfinished, wipe, stageTable, assemble, target, sync, readBack, makeFS, finishTable, growFileSystem. After
+// each of them the power may fail.
 //
 // What is on the disks while they are being filled: a disk on which nothing is kept has a table without partitions. A disk on
 // which partitions are kept has one that lists these and no others, at their places and with their UUIDs; it is
@@ -34,6 +36,7 @@ type planned struct {
 	disks  []*plannedDisk // as in plan.Disks
 	arrays []*plannedArray
 	image  *mapped
+	look   look // into the image before it is fetched; nil: nobody can
 
 	resumed bool // there may be pieces of the image on the disks
 	whole   bool // everything is there, verified
@@ -147,6 +150,7 @@ func (w *planned) devices() []*disk.Device {
 	return all
 }
 
+// sync returns when the media have everything.
 func (w *planned) sync() error {
 	for _, dev := range w.devices() {
 		if err := dev.Sync(); err != nil {
@@ -154,11 +158,13 @@ func (w *planned) sync() error {
 		}
 	}
 	if n := w.image.dropped.Load(); n > 0 {
-		w.say(fmt.Sprintf("%s of the image have no place in the layout and were left out", progress.Bytes(n)))
+		w.say(fmt.Sprintf("%s of the image have no place on these disks and were left out", progress.Bytes(n)))
 	}
 	return nil
 }
 
+// readBack compares what the devices return, not the kernel's cache of it, with every raw hash of the index and with zero where
+// the image has zeros.
 func (w *planned) readBack(ctx context.Context, ix *imagefmt.Index) error {
 	for _, dev := range w.devices() {
 		if err := dev.DropCaches(); err != nil {
@@ -176,6 +182,7 @@ func (w *planned) readBack(ctx context.Context, ix *imagefmt.Index) error {
 	return verifyZero(ctx, w.image, ix.Zero(), &done)
 }
 
+// close lets go of the disks; a second call does nothing.
 func (w *planned) close() error {
 	if w.closed {
 		return nil

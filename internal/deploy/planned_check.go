@@ -3,12 +3,15 @@ package deploy
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"strings"
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/disk"
 	"swarmboot/internal/layout"
+	"swarmboot/internal/target"
 )
 
 // check refuses a plan that cannot be carried out on the disks as they are now. It writes nothing.
@@ -29,6 +32,9 @@ func (w *planned) check() error {
 			return cli.WithCode(cli.CodeDisk, err)
 		}
 	}
+	if err := w.checkSectors(); err != nil {
+		return err
+	}
 	if err := w.checkRoot(); err != nil {
 		return cli.WithCode(cli.CodeDisk, err)
 	}
@@ -36,6 +42,30 @@ func (w *planned) check() error {
 		return err
 	}
 	return w.lay()
+}
+
+// checkSectors refuses file systems of the image that cannot be used on a disk with sectors of another size. The manifest tells
+// only what kind they are; their superblocks, and the files of a FAT, are read from the payload.
+func (w *planned) checkSectors() error {
+	for _, c := range w.plan.Contents {
+		if !w.otherSectors(c) || w.look == nil {
+			continue
+		}
+		im, err := w.look()
+		if err != nil {
+			return fmt.Errorf("%s: sectors of another size than the image's: %w", w.plan.Name(c.On), err)
+		}
+		size := c.Source.Len
+		if c.On.Array >= 0 {
+			size = w.arrays[c.On.Array].Size
+		} else if e, err := w.disks[c.On.Disk].extent(c.On.Partition); err == nil {
+			size = e.Len
+		}
+		if err := target.CheckSector(io.NewSectionReader(im, c.Source.Off, c.Source.Len), size, w.sector(c.On)); err != nil {
+			return cli.WithCode(cli.CodeDisk, fmt.Errorf("%s: partition %d of the image: %w", w.plan.Name(c.On), c.Image, err))
+		}
+	}
+	return nil
 }
 
 func tableCode(err error) int {
@@ -105,7 +135,7 @@ func (w *planned) checkRoot() error {
 		return nil
 	}
 	r, ok := w.imagePlace(root)
-	if ok && w.partUUID(r) == "" && w.m.Table.Partitions[i].FSUUID == "" {
+	if ok && !strings.EqualFold(w.partUUID(r), w.m.Table.Partitions[i].UUID) && w.partUUID(r) == "" && w.m.Table.Partitions[i].FSUUID == "" {
 		return fmt.Errorf("%s: the image's root is to be there, and has neither a PARTUUID there nor a file system with a UUID", w.plan.Name(r))
 	}
 	return nil

@@ -129,6 +129,9 @@ func (d *plannedDisk) stage() error {
 
 // finishTable writes the final tables, the last step to disks that boot.
 func (w *planned) finishTable() error {
+	if err := w.settleGrowth(); err != nil {
+		return err
+	}
 	for _, d := range w.disks {
 		if d.Table.Kind == imagefmt.TableNone {
 			continue
@@ -153,6 +156,7 @@ func (w *planned) finishTable() error {
 	return nil
 }
 
+// setWhole notes whether everything that is to be on the disks is there; if not, undo makes them unbootable.
 func (w *planned) setWhole(whole bool) { w.whole = whole }
 
 // undo puts the staged tables back. What is kept stays as it is.

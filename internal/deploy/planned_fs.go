@@ -14,13 +14,14 @@ import (
 	"swarmboot/internal/target"
 )
 
-// growFileSystem lets the image's file systems fill their places where the layout wants it.
+// growFileSystem lets go of the disks, and has the image's file systems fill their places where the plan wants it. One that does not
+// grow is a warning: the image is whole and verified, and its system boots.
 func (w *planned) growFileSystem(ctx context.Context, warn func(string)) error {
 	if err := w.close(); err != nil {
 		return err
 	}
 	for _, c := range w.plan.Contents {
-		if !grows(c) {
+		if !enlarged(c) {
 			continue
 		}
 		g, err := w.growOne(ctx, c.On)
@@ -39,7 +40,7 @@ func (w *planned) growFileSystem(ctx context.Context, warn func(string)) error {
 	return nil
 }
 
-func grows(c layout.Content) bool { return c.Grow && c.Source.Len > 0 }
+func enlarged(c layout.Content) bool { return c.Grow && c.Source.Len > 0 }
 
 func (w *planned) growOne(ctx context.Context, r layout.Ref) (target.Grown, error) {
 	device, release, err := w.attachRef(ctx, r)
@@ -82,6 +83,8 @@ func (w *planned) imagePlace(n int) (layout.Ref, bool) {
 	return layout.Ref{}, false
 }
 
+// attach returns the block device of the image's partition n (0: of the whole disk), waits for its node, and returns what
+// gives it back. A partition that has no place is an error.
 func (w *planned) attach(ctx context.Context, n int) (device string, release func() error, err error) {
 	r, ok := w.imagePlace(n)
 	if !ok {
@@ -90,6 +93,7 @@ func (w *planned) attach(ctx context.Context, n int) (device string, release fun
 	return w.attachRef(ctx, r)
 }
 
+// device returns the node of the image's partition n (0: of the whole disk), "" if it has none.
 func (w *planned) device(n int) string {
 	r, ok := w.imagePlace(n)
 	switch {
@@ -126,7 +130,9 @@ func (w *planned) booted() *imagefmt.Manifest {
 			continue
 		}
 		old := p.UUID
-		p.UUID = w.partUUID(r)
+		if p.UUID = w.partUUID(r); p.UUID == old {
+			continue
+		}
 		if p.Number == m.Boot.Root {
 			m.Boot.Cmdline = rootCmdline(m.Boot.Cmdline, old, *p)
 		}

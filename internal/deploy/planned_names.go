@@ -43,7 +43,7 @@ func (w *planned) renamed() map[string]string {
 func (w *planned) fsCopies() []fsCopy {
 	var all []fsCopy
 	for _, c := range w.plan.Contents {
-		p, err := partExtent(w.m, c.Image, nil)
+		p, err := partExtent(w.m, c.Image)
 		if err != nil || c.Source.Len == 0 || c.Image == 0 || c.Image == w.m.Boot.Root ||
 			!slices.Contains([]string{"ext2", "ext3", "ext4", "vfat"}, p.FileSystem) {
 			continue
@@ -59,11 +59,6 @@ type fsCopy struct {
 	attach func(context.Context) (device string, release func() error, err error)
 }
 
-// A disk with the image's own table has its names.
-func (w *writer) renamed() map[string]string { return nil }
-
-func (w *writer) fsCopies() []fsCopy { return nil }
-
 // renameStep has the deployed system's files and boot loaders name what has moved.
 func (e *engine) renameStep() step {
 	return step{name: event.PhaseUUIDs, run: e.rename, when: func() bool { return len(e.w.renamed()) > 0 }}
@@ -72,7 +67,7 @@ func (e *engine) renameStep() step {
 // rename puts the names of the places in the place of the image's names. Until it has come to a good end the disks count as
 // unfinished: a system that is changed in part may not start.
 func (e *engine) rename(ctx context.Context) error {
-	root, err := partExtent(e.m, e.m.Boot.Root, nil)
+	root, err := partExtent(e.m, e.m.Boot.Root)
 	switch {
 	case os.Geteuid() != 0:
 		e.rep.warn("only root can mount the deployed system: its files still name partitions as in the image")

@@ -83,7 +83,7 @@ func (e *engine) prepareIdentity(ctx context.Context, p *params.Profile) error {
 	if os.Geteuid() != 0 {
 		return errors.New("the deployed system can be changed by root only: its file system has to be mounted")
 	}
-	if _, err := partExtent(e.m, e.m.Boot.Root, nil); err != nil {
+	if _, err := partExtent(e.m, e.m.Boot.Root); err != nil {
 		return fmt.Errorf("the root of the boot entry: %w", err)
 	}
 	if err := target.CheckRoot(e.m); err != nil {
@@ -151,13 +151,10 @@ func (e *engine) identity(ctx context.Context) (err error) {
 	return nil
 }
 
-// partExtent returns partition n of an image: grown, if it is the one that was. Number 0 is the whole disk, length 0.
-func partExtent(m *imagefmt.Manifest, n int, grown *imagefmt.Partition) (imagefmt.Partition, error) {
+// partExtent returns partition n of an image. Number 0 is the whole disk, length 0.
+func partExtent(m *imagefmt.Manifest, n int) (imagefmt.Partition, error) {
 	if n == 0 {
 		return imagefmt.Partition{}, nil
-	}
-	if grown != nil && grown.Number == n {
-		return *grown, nil
 	}
 	i := slices.IndexFunc(m.Table.Partitions, func(p imagefmt.Partition) bool { return p.Number == n })
 	if i < 0 {

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"swarmboot/internal/cli"
 	"swarmboot/internal/disk"
 	"swarmboot/internal/event"
+	"swarmboot/internal/layout"
 	"swarmboot/internal/params"
 )
 
@@ -20,7 +22,7 @@ type RestoreOptions struct {
 	Payload  io.ReaderAt
 	Disk     string // path of a block device or regular file
 	Verify   params.Verify
-	Grow     params.Grow // "" is last for a block device, none for a file
+	Grow     params.Grow // how the image's own table goes to the disk; "" is last for a block device, none for a file
 }
 
 // Restore writes an image to a disk from a local payload, by the steps and with the checks of Run. It calls
@@ -44,9 +46,10 @@ func Restore(ctx context.Context, o RestoreOptions, report func(event.Progress))
 		{name: event.PhaseFetch, run: r.copy},
 		{name: event.PhaseSync, run: func(context.Context) error { return r.w.sync() }},
 		{name: event.PhaseVerify, run: r.verify},
+		{name: event.PhaseMkfs, run: func(ctx context.Context) error { return r.w.makeFS(ctx) }, when: func() bool { return r.w.makesFS() }},
 		{name: event.PhaseReread, run: func(context.Context) error { return r.w.finishTable() }},
 	}
-	if o.Grow == params.GrowLast {
+	if grows(o.Grow) {
 		steps = append(steps, step{name: event.PhaseGrow, run: func(ctx context.Context) error { return r.w.growFileSystem(ctx, r.rep.warn) }})
 	}
 	return r.rep.follow(ctx, steps, func() {
@@ -59,7 +62,8 @@ func Restore(ctx context.Context, o RestoreOptions, report func(event.Progress))
 type restore struct {
 	o   RestoreOptions
 	rep *reporter
-	w   *writer
+	w   *planned
+	im  look
 	ix  *imagefmt.Index
 
 	pieces, raw atomic.Int64
@@ -67,9 +71,10 @@ type restore struct {
 
 // open reads the index, which checks its hash.
 func (r *restore) open(context.Context) error {
-	im, err := imagefmt.Open(r.o.Manifest, r.o.Payload)
+	r.im = localImage(r.o.Manifest, r.o.Payload)
+	im, err := r.im()
 	if err != nil {
-		return cli.WithCode(verifyCode(err), fmt.Errorf("payload of %s: %w", r.o.Manifest.Name, err))
+		return err
 	}
 	r.ix = im.Index()
 	return nil
@@ -80,8 +85,19 @@ func (r *restore) openDisk(context.Context) error {
 	if err != nil {
 		return openError(err)
 	}
-	r.w = &writer{m: r.o.Manifest, dev: dev, say: r.rep.say, grow: r.o.Grow == params.GrowLast}
-	return r.w.check()
+	d, err := diskOf(dev)
+	if err == nil {
+		var plan *layout.Plan
+		plan, err = layout.Default(d, layout.Image{Manifest: r.o.Manifest, Used: r.im.used}, layout.Scale(r.o.Grow))
+		if err == nil {
+			r.w = &planned{m: r.o.Manifest, plan: plan, say: r.rep.say, look: r.im, disks: []*plannedDisk{{DiskPlan: plan.Disks[0], dev: dev}}}
+			for _, note := range plan.Notes {
+				r.rep.say(note)
+			}
+			return r.w.check()
+		}
+	}
+	return errors.Join(planError(err), dev.Close())
 }
 
 // copy brings every piece and every zero extent to the disk.
@@ -91,7 +107,8 @@ func (r *restore) copy(ctx context.Context) error {
 	r.pieces.Store(first)
 	r.rep.setStats(func(p *event.Progress) { p.PiecesDone, p.BytesDone = int(r.pieces.Load()), r.raw.Load() })
 	defer r.rep.setStats(nil)
-	restorer := imagefmt.NewRestorer(r.ix, r.w.dev, r.o.Verify != params.VerifyNone)
+	dst := r.w.target(func() *imagefmt.Index { return r.ix })
+	restorer := imagefmt.NewRestorer(r.ix, dst, r.o.Verify != params.VerifyNone)
 	buffers := sync.Pool{New: func() any { b := make([]byte, m.PieceLength); return &b }}
 	err := eachPiece(ctx, r.ix, func(piece int) error {
 		bp := buffers.Get().(*[]byte)
@@ -112,7 +129,7 @@ func (r *restore) copy(ctx context.Context) error {
 		return err
 	}
 	for _, e := range r.ix.Zero() {
-		if err := r.w.dev.Zero(ctx, e.Off, e.Len); err != nil {
+		if err := dst.Zero(ctx, e.Off, e.Len); err != nil {
 			return err
 		}
 	}

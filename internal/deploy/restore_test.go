@@ -18,7 +18,6 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/deploy/deploytest"
-	"swarmboot/internal/disk"
 	"swarmboot/internal/event"
 	"swarmboot/internal/params"
 )
@@ -280,11 +279,7 @@ func TestReadBackFindsWhatTheDiskLost(t *testing.T) {
 		bad := bytes.Clone(good)
 		bad[off] ^= 1
 		f.write(t, bad)
-		dev, err := disk.Open(f.target)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w := &writer{m: f.Manifest, dev: dev, say: func(string) {}}
+		w := f.planned(t, f.Manifest, f.target)
 		if err := w.readBack(t.Context(), im.Index()); code(err) != cli.CodeVerify {
 			t.Errorf("%s: error %v (code %d)", name, err, code(err))
 		}
@@ -292,6 +287,8 @@ func TestReadBackFindsWhatTheDiskLost(t *testing.T) {
 		if err := w.readBack(t.Context(), im.Index()); err != nil {
 			t.Errorf("%s: undone, still %v", name, err)
 		}
-		dev.Close()
+		if err := w.close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -15,18 +15,10 @@ import (
 // gptArray is the size in bytes of a partition array as stageTable writes it (UEFI 2.10, section 5.3).
 const gptArray = 128 * 128
 
-// unfinished says whether the disk carries what a deployment of this image leaves that did not come to its
-// end: the image's own table (disk GUID or signature) without partitions, as stageTable writes it. A finished
-// disk has partitions, and one whose run failed in good order has no table. It only decides whether it is
-// worth while to look for pieces of the image on the disk: each is believed by its SHA-256 alone. A disk that
-// cannot be read here is not recognized; the steps that follow will tell.
-func (w *writer) unfinished() bool {
-	t := w.m.Table
-	t.Partitions = nil
-	return isStaged(w.dev, t)
-}
-
-// isStaged says whether a disk has the table t, which lists what is kept only, and no boot code.
+// isStaged says whether a disk has the table t, which lists what is kept only, and no boot code: what a deployment leaves that did not
+// come to its end, known by the table's own identity (disk GUID or signature). A finished disk has partitions, and one whose run failed
+// in good order has no table. It only decides whether it is worth while to look for pieces of the image on the disk: each is believed
+// by its SHA-256 alone. A disk that cannot be read here is not recognized; the steps that follow will tell.
 func isStaged(dev *disk.Device, t imagefmt.Table) bool {
 	switch t.Kind {
 	case imagefmt.TableGPT:

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"swarmboot/imagefmt"
-	"swarmboot/internal/disk"
 )
 
 // TestUnfinished: a disk is recognized between the first table and the last, by the image's own identity.
@@ -22,14 +21,9 @@ func TestUnfinished(t *testing.T) {
 	for name, table := range tables {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, imagefmt.Packed, diskSize)
-			dev, err := disk.Open(f.target)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer dev.Close()
 			m := *f.Manifest
 			m.Table = table
-			w := &writer{m: &m, dev: dev, say: func(string) {}}
+			w := f.planned(t, &m, f.target)
 			want := func(when string, want bool) {
 				t.Helper()
 				if got := w.unfinished(); got != want {
@@ -41,11 +35,12 @@ func TestUnfinished(t *testing.T) {
 				t.Fatal(err)
 			}
 			want("first table", true)
-			m.Table = others[name]
+			d := w.disks[0]
+			d.Table = others[name]
 			want("another image", false)
-			m.Table = imagefmt.Table{Kind: imagefmt.TableNone}
+			d.Table = imagefmt.Table{Kind: imagefmt.TableNone}
 			want("an image without a table", false)
-			m.Table = table
+			d.Table = table
 			if err := w.finishTable(); err != nil {
 				t.Fatal(err)
 			}

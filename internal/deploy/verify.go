@@ -15,29 +15,10 @@ import (
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
-	"swarmboot/internal/progress"
 )
 
 // zeroChunk is how much of a zero extent is read at once.
 const zeroChunk = 256 << 10
-
-// readBack compares what the device returns, not the kernel's cache of it, with every raw hash of the index
-// and with zero where the image has zeros.
-func (w *writer) readBack(ctx context.Context, ix *imagefmt.Index) error {
-	if err := w.dev.DropCaches(); err != nil {
-		return err
-	}
-	var done atomic.Int64
-	total := w.m.UsedBytes + w.m.ZeroBytes
-	stop := every(2*time.Second, func() {
-		w.say(fmt.Sprintf("read back %s of %s", progress.Bytes(done.Load()), progress.Bytes(total)))
-	})
-	defer stop()
-	if err := verifyPieces(ctx, w.dev, ix, &done); err != nil {
-		return err
-	}
-	return verifyZero(ctx, w.dev, ix.Zero(), &done)
-}
 
 // every calls f once in an interval until the returned function is called.
 func every(d time.Duration, f func()) (stop func()) {
@@ -49,20 +30,6 @@ func every(d time.Duration, f func()) (stop func()) {
 		}
 	})
 	return func() { cancel(); wg.Wait() }
-}
-
-func verifyPieces(ctx context.Context, dev imagefmt.Target, ix *imagefmt.Index, done *atomic.Int64) error {
-	r := imagefmt.NewRestorer(ix, dev, true)
-	return eachPiece(ctx, ix, func(piece int) error {
-		if err := r.VerifyPiece(piece); err != nil {
-			return cli.WithCode(verifyCode(err), fmt.Errorf("read back: %w", err))
-		}
-		frames, err := ix.Frames(piece)
-		for _, f := range frames {
-			done.Add(f.RawLen)
-		}
-		return err
-	})
 }
 
 // verifyCode tells a disk that cannot be read from one that returns something else.

@@ -12,16 +12,12 @@ import (
 )
 
 // defaultPlan is the image's own table on one disk.
-func defaultPlan(d disk.Disk, im Image, grow bool) (*Plan, error) {
+func defaultPlan(d disk.Disk, im Image, how Scale) (*Plan, error) {
 	if err := (&disk.Inventory{Disk: d}).Check(); err != nil {
 		return nil, &RefusedError{Reason: err.Error()}
 	}
-	scale := "none"
-	if grow {
-		scale = "last"
-	}
 	s := &scaler{d: d, im: im, m: im.Manifest}
-	table, err := s.table(scale)
+	table, err := s.table(how)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +31,7 @@ func (b *builder) scaled(set *DiskSet, d disk.Inventory) error {
 		return &RefusedError{Reason: fmt.Sprintf("scale: %s needs an image", set.Scale)}
 	}
 	s := &scaler{d: d.Disk, im: b.im, m: b.im.Manifest}
-	table, err := s.table(set.Scale)
+	table, err := s.table(Scale(set.Scale))
 	if err != nil {
 		return err
 	}
@@ -52,23 +48,23 @@ type scaler struct {
 	im    Image
 	m     *imagefmt.Manifest
 	notes []string
-	grown map[int]bool // numbers of partitions that became larger; 0: the bare file system
+	// grown are the partitions that became larger, by number (0: the bare file system), with what will be Content.Back.
+	grown map[int]int64
 }
 
-// table returns the image's table for the disk. How is none (as it is), last (its last partition enlarged), proportional (all that
-// can grow), or exact: as it is, and on a disk that is too small for it too, if what would be cut off is not used.
-func (s *scaler) table(how string) (imagefmt.Table, error) {
+// table returns the image's table for the disk.
+func (s *scaler) table(how Scale) (imagefmt.Table, error) {
 	if s.m == nil {
 		return imagefmt.Table{}, &RefusedError{Reason: "there is no image"}
 	}
 	s.d.LogicalSector = sectorOf(s.d.Transport, s.d.LogicalSector, s.m)
-	s.grown = map[int]bool{}
+	s.grown = map[int]int64{}
 	t, err := s.convert()
 	if err != nil {
 		return t, err
 	}
 	if s.d.Size < s.m.MinDiskSize {
-		if how == "exact" {
+		if how == ScaleExact {
 			return s.cut(t)
 		}
 		return t, &disk.TooSmallError{Device: s.d.Path, Size: s.d.Size, Need: s.m.MinDiskSize}
@@ -82,9 +78,9 @@ func (s *scaler) table(how string) (imagefmt.Table, error) {
 		s.notes = append(s.notes, fmt.Sprintf("%s: the image has an MBR, which cannot describe what lies behind %s", s.d.Path, disk.FormatSize(mbrEnd*int64(s.d.LogicalSector))))
 	}
 	switch how {
-	case "last":
+	case ScaleLast:
 		return s.growLast(t), nil
-	case "proportional":
+	case ScaleProportional:
 		return s.proportional(t)
 	}
 	return t, nil
@@ -178,7 +174,10 @@ func (s *scaler) growLast(t imagefmt.Table) imagefmt.Table {
 		}
 		return t
 	}
-	s.grown[p.Number] = true
+	s.grown[p.Number] = s.m.DiskSize
+	if was, ok := numbered(t, p.Number); ok {
+		s.grown[p.Number] = was.Length
+	}
 	return grown
 }
 
@@ -239,7 +238,7 @@ func (s *scaler) stretch(t imagefmt.Table, extra, total, align int64) {
 		share, _ := bits.Div64(hi, lo, uint64(total)) // hi < total, since p.Length <= total
 		if more := alignDown(int64(share), align); more > 0 {
 			p.Length = alignUp(p.Start+p.Length, align) + more - p.Start
-			s.grown[p.Number] = true
+			s.grown[p.Number] = 0
 		}
 	}
 }
@@ -250,7 +249,11 @@ func (s *scaler) cut(t imagefmt.Table) (imagefmt.Table, error) {
 		return t, fmt.Errorf("scale: exact: "+format+": %w", append(args, &disk.TooSmallError{Device: s.d.Path, Size: s.d.Size, Need: need})...)
 	}
 	_, end := disk.Usable(t.Kind, s.d.Size, s.d.LogicalSector)
-	for _, e := range s.im.Used {
+	used, err := s.used()
+	if err != nil {
+		return t, err
+	}
+	for _, e := range used {
 		if e.End() > end {
 			return tooSmall(e.End()+s.d.Size-end, "bytes are used up to %d", e.End())
 		}
@@ -269,7 +272,7 @@ func (s *scaler) cut(t imagefmt.Table) (imagefmt.Table, error) {
 		if p.Start >= end {
 			return tooSmall(s.m.MinDiskSize, "partition %d lies behind the end of the disk", p.Number)
 		}
-		if err := s.cuttable(*p, end); err != nil {
+		if err := cuttable(*p, end, used); err != nil {
 			return tooSmall(s.m.MinDiskSize, "partition %d: %v", p.Number, err)
 		}
 		p.Length = alignDown(end-p.Start, int64(s.d.LogicalSector))
@@ -278,10 +281,22 @@ func (s *scaler) cut(t imagefmt.Table) (imagefmt.Table, error) {
 	return t, nil
 }
 
+// used asks for the used extents, where they are known.
+func (s *scaler) used() ([]imagefmt.Extent, error) {
+	if s.im.Used == nil {
+		return nil, nil
+	}
+	used, err := s.im.Used()
+	if err != nil {
+		return nil, fmt.Errorf("scale: exact: which bytes of the image are used: %w", err)
+	}
+	return used, nil
+}
+
 // cuttable says why a partition cannot end at end: its file system may reach behind that.
-func (s *scaler) cuttable(p imagefmt.Partition, end int64) error {
+func cuttable(p imagefmt.Partition, end int64, used []imagefmt.Extent) error {
 	what := or(p.FileSystem, "content")
-	holds := p.UsedBytes > 0 || slices.ContainsFunc(s.im.Used, func(e imagefmt.Extent) bool { return e.Off < p.Start+p.Length && p.Start < e.End() })
+	holds := p.UsedBytes > 0 || slices.ContainsFunc(used, func(e imagefmt.Extent) bool { return e.Off < p.Start+p.Length && p.Start < e.End() })
 	switch {
 	case p.FSLength > end-p.Start:
 		return fmt.Errorf("its %s has %d bytes, and there is room for %d", what, p.FSLength, end-p.Start)
@@ -297,7 +312,8 @@ func (s *scaler) contents(t imagefmt.Table, index int) []Content {
 	on := Ref{Disk: index, Array: -1}
 	if t.Kind == imagefmt.TableNone {
 		n := min(s.m.DiskSize, s.d.Size)
-		return []Content{{On: on, Source: imagefmt.Extent{Len: n}, Grow: s.grown[0]}}
+		back, grown := s.grown[0]
+		return []Content{{On: on, Source: imagefmt.Extent{Len: n}, Grow: grown, Back: back}}
 	}
 	var list []Content
 	var old, taken []imagefmt.Extent // in the image, on the disk
@@ -306,10 +322,11 @@ func (s *scaler) contents(t imagefmt.Table, index int) []Content {
 		if extended(t.Kind, p.Type) {
 			continue
 		}
+		back, grown := s.grown[p.Number]
 		old, taken = append(old, imagefmt.Extent{Off: was.Start, Len: was.Length}), append(taken, imagefmt.Extent{Off: p.Start, Len: p.Length})
 		list = append(list, Content{
 			On: Ref{Disk: index, Array: -1, Partition: p.Number}, Image: p.Number,
-			Source: imagefmt.Extent{Off: was.Start, Len: min(was.Length, p.Length)}, Grow: s.grown[p.Number],
+			Source: imagefmt.Extent{Off: was.Start, Len: min(was.Length, p.Length)}, Grow: grown, Back: back,
 		})
 	}
 	first, end := disk.Usable(t.Kind, s.d.Size, s.d.LogicalSector)

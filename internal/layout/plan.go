@@ -67,9 +67,11 @@ type Content struct {
 	FS    string `json:"fs,omitempty"`
 	Label string `json:"label,omitempty"` // of the file system to make
 	UUID  string `json:"uuid,omitempty"`  // of the file system to make: lower case, of vfat XXXX-XXXX; always given where FS is
-	// Grow: the file system of the image is to be made as large as its place. Should it turn out that it cannot
-	// grow, its partition is as large as it is all the same.
+	// Grow: the file system of the image is to be made as large as its place.
 	Grow bool `json:"grow,omitempty"`
+	// Back is the length in bytes that the place had in the image's own table, where the plan has enlarged it for no other reason
+	// than that there was room (ScaleLast): should what is there turn out not to grow, a partition goes back to it. 0: the place stays as it is.
+	Back int64 `json:"back,omitempty"`
 }
 
 // Mount is a line for the deployed system's fstab.
@@ -84,16 +86,27 @@ type Mount struct {
 type Image struct {
 	// Manifest may be nil in a plan that is only shown: contents have no Source then.
 	Manifest *imagefmt.Manifest
-	// Used are the extents that the image has bytes (or zeros) for, where they are known. scale: exact holds a disk that is
-	// smaller than the image's table against them, beside what the manifest says of file systems.
-	Used []imagefmt.Extent
+	// Used returns the extents that the image has bytes (or zeros) for; nil where nobody knows. It is asked only when ScaleExact meets a disk
+	// that is smaller than the image's table, which is held against them beside what the manifest says of file systems.
+	Used func() ([]imagefmt.Extent, error)
 }
+
+// Scale says what becomes of an image's own table on a disk of another size. A layout has it as DiskSet.Scale.
+type Scale string
+
+// The values of Scale. All but exact refuse a disk that is smaller than the image needs.
+const (
+	ScaleNone         Scale = "none"         // the table as it is
+	ScaleLast         Scale = "last"         // its last partition takes what is left of a larger disk
+	ScaleProportional Scale = "proportional" // so do all that can grow, in proportion; Clonezilla's -k1
+	ScaleExact        Scale = "exact"        // as it is; a smaller disk too, if nothing that is used would be cut off
+)
 
 // Plan decides what happens to a machine's disks. The first candidate whose sets of disks can be filled is the one: when
 // it cannot be carried out for another reason (too small, a partition to be kept is not there) that is an error, never the turn of
 // the next one. Errors: *NoCandidateError, *disk.TooSmallError, *RefusedError, wrapped or not.
 func (l *Layout) Plan(inv []disk.Inventory, im Image) (*Plan, error) { return l.plan(inv, im) }
 
-// Default is the plan without a layout: the image's own table on one disk, and with grow its last partition enlarged into the
-// rest. What is on the disk now makes no difference. Errors: *disk.TooSmallError, *RefusedError.
-func Default(d disk.Disk, im Image, grow bool) (*Plan, error) { return defaultPlan(d, im, grow) }
+// Default is the plan without a layout: the image's own table on one disk. What is on the disk now makes no difference. Errors:
+// *disk.TooSmallError, *RefusedError.
+func Default(d disk.Disk, im Image, how Scale) (*Plan, error) { return defaultPlan(d, im, how) }

@@ -179,7 +179,11 @@ func plan(t *testing.T, a *txtar.Archive) (*layout.Plan, error) {
 	}
 	inv := parseDisks(t, files["disks"])
 	if _, ok := files["layout.yaml"]; !ok {
-		return layout.Default(inv[0].Disk, im, true)
+		how := layout.ScaleLast
+		if text, ok := files["scale"]; ok {
+			how = layout.Scale(strings.TrimSpace(text))
+		}
+		return layout.Default(inv[0].Disk, im, how)
 	}
 	l, err := Parse("layout.yaml", []byte(files["layout.yaml"]))
 	if err != nil {

@@ -48,7 +48,7 @@ type OnError string
 // Verify is how the written disk is checked.
 type Verify string
 
-// Grow is what becomes of the space of a disk that is larger than the image's.
+// Grow is what becomes of the image's own table on a disk of another size.
 type Grow string
 
 // BootEntry is where UEFI firmware gets a boot entry for the deployed system.
@@ -69,8 +69,10 @@ const (
 	OnErrorReboot   OnError = "reboot"
 	OnErrorPowerOff OnError = "poweroff"
 
-	GrowLast Grow = "last" // the last partition and its file system take it
-	GrowNone Grow = "none" // it stays unused
+	GrowLast         Grow = "last"         // the last partition and its file system take it
+	GrowProportional Grow = "proportional" // all partitions that can grow share it, in proportion; Clonezilla's -k1
+	GrowExact        Grow = "exact"        // it stays unused; a smaller disk is taken if nothing that is used would be cut off
+	GrowNone         Grow = "none"         // it stays unused
 
 	BootEntryFirst        BootEntry = "first"         // of all
 	BootEntryAfterNetwork BootEntry = "after-network" // behind the network entry that the node was booted from

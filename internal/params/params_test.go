@@ -67,7 +67,7 @@ func TestParseCmdlineErrors(t *testing.T) {
 		{"swarmboot.image=a swarmboot.image=b", "swarmboot.image", "given before"},
 		{"swarmboot.image=a swarmboot.disk=", "swarmboot.disk", "no disk named"},
 		{"swarmboot.image=a swarmboot.then=halt", "swarmboot.then", "kexec, reboot, poweroff, shell"},
-		{"swarmboot.image=a swarmboot.grow=all", "swarmboot.grow", "last, none"},
+		{"swarmboot.image=a swarmboot.grow=all", "swarmboot.grow", "last, proportional, exact, none"},
 		{"swarmboot.image=a swarmboot.verify=READBACK", "swarmboot.verify", "none, write, readback"},
 		{"swarmboot.image=a swarmboot.seed=10", "swarmboot.seed", "unit"},
 		{"swarmboot.image=a swarmboot.seed=-1s", "swarmboot.seed", "0s to"},

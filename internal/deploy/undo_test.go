@@ -11,8 +11,20 @@ import (
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
-	"swarmboot/internal/disk"
+	"swarmboot/internal/event"
+	"swarmboot/internal/params"
 )
+
+// planned opens a disk for an image without a layout, as Run and Restore do.
+func (f *fixture) planned(t *testing.T, m *imagefmt.Manifest, path string) *planned {
+	t.Helper()
+	r := &restore{o: RestoreOptions{Manifest: m, Disk: path, Grow: params.GrowNone}, rep: newReporter(event.Progress{}, nil, nil)}
+	if err := r.openDisk(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.w.close() }) //nolint:errcheck // a test's own
+	return r.w
+}
 
 // A run that ends while it is still looking at the old disk leaves that as it was: undo is for what was begun.
 func TestWipeInterruptedBeforeTheFirstWrite(t *testing.T) {
@@ -21,12 +33,7 @@ func TestWipeInterruptedBeforeTheFirstWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := f.read(t)
-	dev, err := disk.Open(f.target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
-	w := &writer{m: f.Manifest, dev: dev, say: func(string) {}}
+	w := f.planned(t, f.Manifest, f.target)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := w.wipe(ctx); !errors.Is(err, context.Canceled) {
@@ -37,8 +44,8 @@ func TestWipeInterruptedBeforeTheFirstWrite(t *testing.T) {
 		t.Error("the disk was written to")
 	}
 	// But what was begun is undone.
-	if err := w.wipe(t.Context()); err != nil || !w.dirty {
-		t.Errorf("dirty %v (%v)", w.dirty, err)
+	if err := w.wipe(t.Context()); err != nil || !w.disks[0].dirty {
+		t.Errorf("dirty %v (%v)", w.disks[0].dirty, err)
 	}
 }
 
@@ -62,13 +69,10 @@ func TestReadBackIsNotOfTheCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dev, err := disk.Open(f.o.Disk)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
+	w := f.planned(t, f.Manifest, f.o.Disk)
+	defer w.close() //nolint:errcheck // a second time: before the loop device goes
 	at := f.Used[0].Off
-	if _, err := dev.ReadAt(make([]byte, 4096), at); err != nil { // now it is cached
+	if _, err := w.disks[0].dev.ReadAt(make([]byte, 4096), at); err != nil { // now it is cached
 		t.Fatal(err)
 	}
 	medium, err := os.OpenFile(f.target, os.O_WRONLY, 0)
@@ -79,7 +83,6 @@ func TestReadBackIsNotOfTheCache(t *testing.T) {
 	if _, err := medium.WriteAt([]byte("rotten"), at); err != nil {
 		t.Fatal(err)
 	}
-	w := &writer{m: f.Manifest, dev: dev, say: func(string) {}}
 	if err := w.readBack(t.Context(), im.Index()); code(err) != cli.CodeVerify {
 		t.Errorf("error %v (code %d)", err, code(err))
 	}
