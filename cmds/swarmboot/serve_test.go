@@ -69,7 +69,7 @@ func TestStatus(t *testing.T) {
 		_, _ = io.WriteString(w, `[{"name":"debian","state":"checking","percent":40}]`)
 	})
 	mux.HandleFunc("GET /api/v1/nodes", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, `[{"node":"52:54:00:00:00:0a","phase":"fetch","lost":true,"piecesDone":1,"piecesTotal":4,"message":"disk \u001b[2Jx","warnings":["not grown"],"arrays":["array root: resync"]}]`)
+		_, _ = io.WriteString(w, `[{"node":"52:54:00:00:00:0a","phase":"fetch","lost":true,"piecesDone":1,"piecesTotal":4,"message":"disk \u001b[2Jx","warnings":["not grown"],"arrays":["array root: resync"],"switch":{"name":"sw-r7","port":"1/7\u001b[2J"}}]`)
 	})
 	mux.HandleFunc("POST /api/v1/nodes/{node}/redeploy", func(w http.ResponseWriter, r *http.Request) {
 		if r.PathValue("node") != "all" {
@@ -89,7 +89,7 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"checking 40%", "52:54:00:00:00:0a", "lost in fetch", "25%", "not grown; disk ", "; array root: resync"} {
+	for _, want := range []string{"checking 40%", "52:54:00:00:00:0a", "lost in fetch", "25%", "not grown; disk ", "; array root: resync", "sw-r7 1/7 [2J"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in:\n%s", want, out)
 		}

@@ -126,9 +126,9 @@ func (c apiClient) show(ctx context.Context, asJSON bool, stdout io.Writer) erro
 	for _, im := range all.Images {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", im.Name, imageState(im), web.Size(im.UsedBytes), web.Size(im.PayloadLength), web.Size(im.Uploaded))
 	}
-	fmt.Fprintln(w, "\nNODE\tIMAGE\tDISK\tPHASE\tDONE\tRATE\tFROM SERVER\tFROM NODES\tREMARK")
+	fmt.Fprintln(w, "\nNODE\tSWITCH\tIMAGE\tDISK\tPHASE\tDONE\tRATE\tFROM SERVER\tFROM NODES\tREMARK")
 	for _, n := range all.Nodes {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d%%\t%s/s\t%s\t%s\t%s\n", n.Node, n.Image, n.Disk, nodePhase(n), web.Percent(n.Progress),
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d%%\t%s/s\t%s\t%s\t%s\n", n.Node, printable(n.Switch.String()), n.Image, n.Disk, nodePhase(n), web.Percent(n.Progress),
 			web.Size(n.Rate), web.Size(n.FromServer), web.Size(n.FromNodes), remark(n))
 	}
 	return w.Flush()

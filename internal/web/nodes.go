@@ -367,7 +367,14 @@ func check(p *event.Progress) error {
 		texts = append(texts, &p.Hooks[i].Name, &p.Hooks[i].Output, &p.Hooks[i].Error)
 	}
 	for _, s := range texts {
-		*s = strings.ToValidUTF8((*s)[:min(len(*s), maxTextLen)], "")
+		cut(s, maxTextLen)
+	}
+	cut(&p.Switch.ID, event.MaxSwitchID)
+	for _, s := range []*string{&p.Switch.Name, &p.Switch.Port, &p.Switch.PortDescription} {
+		cut(s, event.MaxSwitchText)
 	}
 	return nil
 }
+
+// cut shortens a text to at most n bytes of valid UTF-8.
+func cut(s *string, n int) { *s = strings.ToValidUTF8((*s)[:min(len(*s), n)], "") }

@@ -56,12 +56,12 @@ th, td { text-align: left; padding: .25em .9em .25em 0; border-bottom: 1px solid
 {{else}}<tr><td colspan="6">none</td></tr>
 {{end}}</table>
 <h2>Nodes</h2>
-<table><tr><th>Node</th><th>Address</th><th>Image</th><th>Disk</th><th>Phase</th><th class="n">Done</th><th class="n">Rate</th><th class="n">From the server</th><th class="n">From nodes</th><th class="n">Sent to nodes</th><th></th></tr>
-{{range .Nodes}}<tr><td>{{.Node}}</td><td>{{.Addr}}</td><td>{{.Image}}</td><td>{{.Disk}}</td>
+<table><tr><th>Node</th><th>Address</th><th>Switch and port</th><th>Image</th><th>Disk</th><th>Phase</th><th class="n">Done</th><th class="n">Rate</th><th class="n">From the server</th><th class="n">From nodes</th><th class="n">Sent to nodes</th><th></th></tr>
+{{range .Nodes}}<tr><td>{{.Node}}</td><td>{{.Addr}}</td><td>{{.Switch}}</td><td>{{.Image}}</td><td>{{.Disk}}</td>
 <td>{{if .Lost}}<span class="bad">lost</span> in {{.Phase}}{{else if eq .Phase "failed"}}<span class="bad">failed</span>{{else if eq .Phase "done"}}<span class="good">done</span>{{else}}{{.Phase}}{{end}}</td>
 <td class="n">{{percent .}} %</td><td class="n">{{if .Rate}}{{size .Rate}}/s{{end}}</td><td class="n">{{size .FromServer}}</td><td class="n">{{size .FromNodes}}</td><td class="n">{{size .Uploaded}}</td>
 <td>{{if .Error}}<span class="bad">{{.Error}}</span>{{else}}{{range .Warnings}}<span class="bad">{{.}}</span> {{end}}{{.Message}}{{end}}{{range .Arrays}} {{.}}{{end}}</td></tr>
-{{else}}<tr><td colspan="11">none</td></tr>
+{{else}}<tr><td colspan="12">none</td></tr>
 {{end}}</table>
 </body></html>
 `))
