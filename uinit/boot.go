@@ -64,12 +64,15 @@ func readParams() (*params.Config, error) {
 }
 
 func (n *node) network(ctx context.Context, cfg *params.Config) (*netup.Net, error) {
+	heard := n.listen()
 	network, err := netup.Up(ctx, netup.Options{
-		NIC: cfg.NIC, First: bootInterface(), Carrier: cfg.Carrier, DHCP: cfg.DHCP, Log: n.say,
+		NIC: cfg.NIC, First: bootInterface(), Carrier: cfg.Carrier, DHCP: cfg.DHCP, Log: n.say, Link: heard.Link,
 	})
 	if err != nil {
+		heard.Close()
 		return nil, err
 	}
+	heard.Use(network.Interface)
 	n.say("network up: %s %s, address %s", network.Interface, network.MAC, &network.Addr)
 	return network, nil
 }

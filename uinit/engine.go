@@ -30,7 +30,7 @@ func (n *node) deploy(cfg *params.Config, network *netup.Net) (told bool, err er
 		return false, err
 	}
 	defer r.Close()
-	cmd := exec.Command(enginePath, "--cmdline", "--server", cfg.Server, "--node", nodeID(bootInterface(), network.MAC), "--settled", settledPath)
+	cmd := exec.Command(enginePath, "--cmdline", "--server", cfg.Server, "--node", nodeID(bootInterface(), network.MAC), "--settled", settledPath, "--switch", n.switchPath)
 	cmd.Env = environment
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = w, w

@@ -71,7 +71,7 @@ func (n *node) end(how int) {
 func (n *node) fail(cfg *params.Config, network *netup.Net, err error, told bool) {
 	n.say("error: %v", err)
 	if !told && network != nil && cfg.Server != "" {
-		if rerr := report(cfg, network, err); rerr != nil {
+		if rerr := report(cfg, network, n.where(), err); rerr != nil {
 			n.say("tell the server: %v", rerr)
 		}
 	}

@@ -7,12 +7,14 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"swarmboot/internal/contents"
 	"swarmboot/internal/drivers"
+	"swarmboot/internal/event"
 )
 
 // node is the machine's state as PID 1 knows it.
@@ -20,9 +22,13 @@ type node struct {
 	con      *console
 	children *children
 	loader   *drivers.Loader
+
+	switchPath string // where the engine finds the switch
+	switchMu   sync.Mutex
+	switchAt   event.Switch
 }
 
-func newNode() *node { return &node{con: openConsole()} }
+func newNode() *node { return &node{con: openConsole(), switchPath: defaultSwitchPath} }
 
 // say writes a line with the seconds since the kernel started.
 func (n *node) say(format string, args ...any) {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net/http"
 	"time"
 
@@ -20,15 +21,15 @@ import (
 const (
 	reportTries   = 3
 	reportTimeout = 5 * time.Second
-	reportPause   = 2 * time.Second
+	reportPause   = 2 * time.Second // half of it at least: nodes that failed together must not come back together each time
 )
 
 // report tells the server that the node failed. It tries a few times and then gives up: the node's own action must not wait for long.
-func report(cfg *params.Config, network *netup.Net, failure error) error {
+func report(cfg *params.Config, network *netup.Net, at event.Switch, failure error) error {
 	id := make([]byte, 8)
 	_, _ = rand.Read(id) // never fails, see crypto/rand
 	body, err := json.Marshal(event.Progress{
-		Node: nodeID(bootInterface(), network.MAC), Run: hex.EncodeToString(id), Time: time.Now().UTC(), Image: cfg.Image,
+		Node: nodeID(bootInterface(), network.MAC), Run: hex.EncodeToString(id), Time: time.Now().UTC(), Image: cfg.Image, Switch: at,
 		Phase: event.PhaseFailed, Error: failure.Error(), ExitCode: cli.Code(failure), Seconds: uptime().Seconds(),
 	})
 	if err != nil {
@@ -38,7 +39,7 @@ func report(cfg *params.Config, network *netup.Net, failure error) error {
 		if err = post(cfg.Server+"/api/v1/nodes", body); err == nil || try == reportTries {
 			return err
 		}
-		time.Sleep(reportPause)
+		time.Sleep(reportPause/2 + mathrand.N(reportPause))
 	}
 }
 

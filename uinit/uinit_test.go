@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"swarmboot/internal/cli"
+	"swarmboot/internal/event"
 	"swarmboot/internal/params"
 )
 
@@ -157,5 +159,26 @@ func TestSettle(t *testing.T) {
 		if cfg.Then != tt.then || cfg.OnError != tt.onError {
 			t.Errorf("%q: then %s, onerror %s", tt.text, cfg.Then, cfg.OnError)
 		}
+	}
+}
+
+// The engine may read at any moment: it finds nothing, or all of it. A report made here says it too.
+func TestSwitchIsHandedOn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "switch")
+	var shown bytes.Buffer
+	n := &node{con: &console{outs: []*screen{{Writer: &shown}}}, switchPath: path}
+	for _, want := range []event.Switch{{ID: "mac:02:00:00:00:00:51", Name: "sw-r7", Port: "1/7"}, {Name: "sw-r8"}} {
+		n.atSwitch(want)
+		var got event.Switch
+		b, err := os.ReadFile(path)
+		if err != nil || json.Unmarshal(b, &got) != nil || got != want || n.where() != want {
+			t.Errorf("%v: %s, %+v", err, b, n.where())
+		}
+	}
+	if !strings.Contains(shown.String(), "at switch sw-r7 1/7\r\n") {
+		t.Errorf("shown: %q", &shown)
+	}
+	if left, _ := filepath.Glob(path + "?*"); left != nil {
+		t.Errorf("left over: %q", left)
 	}
 }

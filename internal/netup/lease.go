@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"time"
 
@@ -15,7 +16,10 @@ import (
 // client says "PXE UROOT" and is offered the firmware's boot file.
 const class = "swarmboot"
 
-// The pauses between attempts grow from the first to the last (RFC 2131, section 4.1).
+// The pauses between attempts grow from the first to the last, each of them up to a half shorter or longer (RFC 2131, section
+// 4.1): nodes that were switched on together, or whose server was away, would else ask together each time, with more
+// requests at once than the server's socket holds. The first attempt of all waits for nothing (section 4.4.1 has
+// a client wait 1 to 10 s): thousands of nodes have had to load their kernel over the network before it, which spreads them.
 const (
 	firstPause = time.Second
 	lastPause  = 16 * time.Second
@@ -52,11 +56,16 @@ func (o Options) acquire(ctx context.Context, name string, mac net.HardwareAddr)
 		if ctx.Err() == nil {
 			o.Log("%s: DHCP attempt %d: %v", name, try, plain(err))
 		}
-		if sleep(ctx, pause) != nil {
+		if sleep(ctx, spread(pause)) != nil {
 			return nil, fmt.Errorf("%w, %d attempts", plain(err), try)
 		}
 		pause = min(2*pause, lastPause)
 	}
+}
+
+// spread makes a time up to a half shorter or longer.
+func spread(d time.Duration) time.Duration {
+	return d/2 + rand.N(d+1)
 }
 
 // plain says in our words that nobody answered.
@@ -108,6 +117,14 @@ func (l *lease) times() (renew, end time.Time) {
 	return l.CreationTime.Add(t1), l.CreationTime.Add(length)
 }
 
+// renewal is when to renew: up to a tenth before T1 (RFC 2131, section 4.4.5: with some fuzz), so that nodes that
+// got their leases in the same second do not renew in the same second.
+func (l *lease) renewal() time.Time {
+	at, _ := l.times()
+	wait := at.Sub(l.CreationTime)
+	return at.Add(-min(rand.N(wait/10+1), wait-leastRenewal))
+}
+
 // addr returns the address and its network; without option 1 the class of the address gives the mask.
 func (l *lease) addr() net.IPNet {
 	ip := l.ACK.YourIPAddr.To4()
@@ -147,7 +164,8 @@ func (n *Net) keep(ctx context.Context, o Options, c candidate) {
 	defer close(n.done)
 	l := c.lease
 	for {
-		at, end := l.times()
+		at := l.renewal()
+		_, end := l.times()
 		if o.renewAfter > 0 {
 			at = l.CreationTime.Add(o.renewAfter)
 		}
@@ -186,7 +204,7 @@ func (n *Net) extend(ctx context.Context, o Options, l *lease, end time.Time) *l
 		if errors.As(err, &nak) || left <= 0 {
 			return nil
 		}
-		if sleep(ctx, min(max(left/4, time.Second), time.Minute)) != nil {
+		if sleep(ctx, spread(min(max(left/4, time.Second), time.Minute))) != nil {
 			return nil
 		}
 	}

@@ -37,6 +37,9 @@ type Options struct {
 	Resolv  string                           // "" = /etc/resolv.conf
 	Log     func(format string, args ...any) `json:"-"` // told of every step; may be called at the same time
 
+	// Link is told of an interface when it was brought up, and again when it has a carrier. It must return at once: DHCP waits for it.
+	Link func(name string, mac net.HardwareAddr, carrier bool) `json:"-"`
+
 	renewAfter time.Duration // in tests: renew earlier than the lease says
 }
 
@@ -112,6 +115,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
+	}
+	if o.Link == nil {
+		o.Link = func(string, net.HardwareAddr, bool) {}
 	}
 	return o
 }
@@ -195,9 +201,11 @@ func (u *up) tryLink(ctx context.Context, l netlink.Link, delay time.Duration) e
 	if err := netlink.LinkSetUp(l); err != nil {
 		return fmt.Errorf("bring up: %w", err)
 	}
+	u.o.Link(l.Attrs().Name, l.Attrs().HardwareAddr, false)
 	if err := u.waitCarrier(ctx, l); err != nil {
 		return err
 	}
+	u.o.Link(l.Attrs().Name, l.Attrs().HardwareAddr, true)
 	u.o.Log("%s: link up", l.Attrs().Name)
 	if err := sleep(ctx, delay); err != nil {
 		return err

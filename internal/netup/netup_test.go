@@ -50,6 +50,7 @@ func helper(text string) int {
 	o.Log = func(format string, args ...any) {
 		fmt.Printf("log %5.1f: %s\n", time.Since(started).Seconds(), fmt.Sprintf(format, args...))
 	}
+	o.Link = func(name string, mac net.HardwareAddr, carrier bool) { o.Log("link %s %s %v", name, mac, carrier) }
 	n, err := Up(context.Background(), o.Options)
 	if err != nil {
 		fmt.Println("error:", strings.ReplaceAll(err.Error(), "\n", " | "))
@@ -217,6 +218,12 @@ func TestCarrierThatComesLate(t *testing.T) {
 	defer late.Stop()
 	out := l.run(helperOptions{Options: Options{Carrier: 20 * time.Second}})
 	wantAll(t, out, "up c1 10.77.1.")
+	// Who listens on the link must be there before it can carry anything.
+	_, after, _ := strings.Cut(out, "link c1 "+mac(1)+" false\n")
+	wantAll(t, after, "link c1 "+mac(1)+" true\n", "c1: link up")
+	if n := strings.Count(out, "link c1 "); n != 2 {
+		t.Errorf("told of the link %d times:\n%s", n, out)
+	}
 }
 
 func TestNICThatAppearsLate(t *testing.T) {
