@@ -46,6 +46,7 @@ for_tests=(
   "aria2:/usr/bin/aria2c"                         # a foreign BitTorrent client
   "python3-libtorrent:/usr/share/doc/python3-libtorrent" # another one, of EZIO and qBittorrent
   "dnsmasq-base:/usr/sbin/dnsmasq"                # a foreign DHCP server
+  "lldpd:/usr/sbin/lldpd"                         # plays a switch that speaks LLDP
   "tcpdump:/usr/bin/tcpdump"                      # sees router advertisements
   "curl:/usr/bin/curl"                            # TFTP and HTTP client
   "procps:/usr/sbin/sysctl"
