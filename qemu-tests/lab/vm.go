@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,12 @@ type Disk struct {
 	Format string // raw or qcow2
 	Bus    string // virtio, nvme or ahci
 	Serial string
-	Sector int // logical and physical, in bytes, of a virtio disk; 0: 512
+	Sector int // logical and, unless Physical says otherwise, physical, in bytes, of a virtio disk; 0: 512
+
+	Physical int // sector size in bytes of a virtio disk
+
+	// Log is an empty file in which QEMU notes every write and flush of a raw virtio disk, for CutPower; "": none.
+	Log string
 }
 
 // Machine says what a virtual machine is made of.
@@ -129,12 +135,19 @@ func (m Machine) args(tap string) ([]string, error) {
 	for i, d := range m.Disks {
 		id := "disk" + strconv.Itoa(i)
 		// The disks live as long as the test: a power cut on the host may lose them.
-		args = append(args, "-drive", fmt.Sprintf("file=%s,format=%s,if=none,id=%s,cache=unsafe,discard=unmap", d.Path, d.Format, id))
+		if d.Log == "" {
+			args = append(args, "-drive", fmt.Sprintf("file=%s,format=%s,if=none,id=%s,cache=unsafe,discard=unmap", d.Path, d.Format, id))
+		} else {
+			args = append(args, "-blockdev", "node-name="+id+","+logOptions(d.Path, d.Log))
+		}
 		switch d.Bus {
 		case "virtio":
 			device := fmt.Sprintf("virtio-blk-pci,drive=%s,serial=%s", id, d.Serial)
+			if d.Log != "" { // the log mixes up what zeroes and what writes at the same time, and cannot take merged requests (QEMU 7.2)
+				device += ",discard=off,write-zeroes=off,request-merging=off"
+			}
 			if d.Sector > 0 {
-				device += fmt.Sprintf(",logical_block_size=%d,physical_block_size=%d", d.Sector, d.Sector)
+				device += fmt.Sprintf(",logical_block_size=%d,physical_block_size=%d", d.Sector, cmp.Or(d.Physical, d.Sector))
 			}
 			args = append(args, "-device", device)
 		case "nvme":
@@ -152,6 +165,11 @@ func (m Machine) args(tap string) ([]string, error) {
 		return args, nil
 	}
 	return append(args, "-boot", "n"), nil
+}
+
+// logOptions has QEMU note in log what is written to a raw disk.
+func logOptions(disk, log string) string {
+	return fmt.Sprintf("driver=blklogwrites,file.driver=raw,file.file.driver=file,file.file.filename=%s,log.driver=raw,log.file.driver=file,log.file.filename=%s", disk, log)
 }
 
 // Send types text on the machine's console.
