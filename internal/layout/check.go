@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"swarmboot/internal/disk"
+	"swarmboot/internal/field"
 )
 
 // Bounds of a layout; nobody comes near them.
@@ -43,30 +44,21 @@ func Parse(b []byte) (*Layout, error) {
 	return l, nil
 }
 
-// checker collects what is wrong below a path.
-type checker struct {
-	at   []any
-	errs *[]*FieldError
-}
+// checker knows what fields of layouts have in common.
+type checker struct{ field.Checker }
 
-func (c checker) in(path ...any) checker {
-	return checker{append(slices.Clone(c.at), path...), c.errs}
-}
-
-func (c checker) fail(format string, args ...any) {
-	*c.errs = append(*c.errs, &FieldError{c.at, fmt.Sprintf(format, args...)})
-}
+func (c checker) in(path ...any) checker { return checker{c.In(path...)} }
 
 func (c checker) oneOf(v string, values ...string) {
 	if v != "" && !slices.Contains(values, v) {
-		c.fail("%.40q: want one of %s", v, strings.Join(values, ", "))
+		c.Fail("%.40q: want one of %s", v, strings.Join(values, ", "))
 	}
 }
 
 // bounded says whether a list of n may be looked at.
 func (c checker) bounded(n, limit int) bool {
 	if n > limit {
-		c.fail("%d entries, at most %d are taken", n, limit)
+		c.Fail("%d entries, at most %d are taken", n, limit)
 	}
 	return n <= limit
 }
@@ -80,11 +72,11 @@ var (
 func (c checker) name(v string, re *regexp.Regexp, seen map[string]bool) {
 	switch {
 	case v == "":
-		c.fail("is missing")
+		c.Fail("is missing")
 	case !re.MatchString(v):
-		c.fail("%.80q: want letters, digits and ._-, a letter or digit first", v)
+		c.Fail("%.80q: want letters, digits and ._-, a letter or digit first", v)
 	case seen[v]:
-		c.fail("%q: stands here twice", v)
+		c.Fail("%q: stands here twice", v)
 	}
 	seen[v] = true
 }
@@ -95,11 +87,11 @@ func printable(s string) bool {
 }
 
 // Check returns everything that is wrong with the layout itself, whatever machine it is for.
-func (l *Layout) Check() []*FieldError {
-	var errs []*FieldError
-	c := checker{errs: &errs}.in("candidates")
+func (l *Layout) Check() []*field.Error {
+	var errs []*field.Error
+	c := checker{field.New(&errs)}.in("candidates")
 	if len(l.Candidates) == 0 {
-		c.fail("is missing: a layout needs at least one candidate")
+		c.Fail("is missing: a layout needs at least one candidate")
 	}
 	if c.bounded(len(l.Candidates), maxCandidates) {
 		seen := map[string]bool{}
@@ -114,7 +106,7 @@ func (l *Layout) Check() []*FieldError {
 func (k *Candidate) check(c checker) {
 	d := c.in("disks")
 	if len(k.Disks) == 0 {
-		d.fail("is missing: a candidate needs at least one set of disks")
+		d.Fail("is missing: a candidate needs at least one set of disks")
 	}
 	if !d.bounded(len(k.Disks), maxSets) || !c.in("raid").bounded(len(k.Raid), maxRaids) {
 		return
@@ -129,20 +121,20 @@ func (k *Candidate) check(c checker) {
 		}
 	}
 	if scaled > 1 {
-		d.fail("scale: stands in %d sets: the image's own table goes to one disk", scaled)
+		d.Fail("scale: stands in %d sets: the image's own table goes to one disk", scaled)
 	}
 	seen, used := map[string]bool{}, map[string]bool{}
 	for i := range k.Raid {
 		r := &k.Raid[i]
 		c.in("raid", i, "name").name(r.Name, nameRE, seen)
 		if used[r.Of] {
-			c.in("raid", i, "of").fail("%q: belongs to another array of this candidate already", r.Of)
+			c.in("raid", i, "of").Fail("%q: belongs to another array of this candidate already", r.Of)
 		}
 		used[r.Of] = true
 		r.check(c.in("raid", i), k)
 	}
 	if scaled > 0 && k.usesImage() {
-		c.fail("image: and scale: exclude each other: scale: puts the whole image on one disk")
+		c.Fail("image: and scale: exclude each other: scale: puts the whole image on one disk")
 	}
 }
 
@@ -164,13 +156,13 @@ func (s *DiskSet) check(c checker, whole bool) {
 	if c.in("select").bounded(len(s.Select), maxSelectors) {
 		for i, text := range s.Select {
 			if _, err := disk.ParseSelector(text); err != nil {
-				c.in("select", i).fail("%v", err)
+				c.in("select", i).Fail("%v", err)
 			}
 		}
 	}
 	_, most, err := parseCount(s.Count)
 	if err != nil {
-		c.in("count").fail("%v", err)
+		c.in("count").Fail("%v", err)
 	}
 	c.in("pick").oneOf(s.Pick, "smallest", "largest", "first")
 	c.in("wipe").oneOf(s.Wipe, string(disk.WipeNone), string(disk.WipeDiscard), string(disk.WipeZero))
@@ -183,12 +175,12 @@ func (s *DiskSet) check(c checker, whole bool) {
 	}
 	switch {
 	case uses == 0:
-		c.fail("nothing is to be done with these disks: want partitions, scale, image, fs, or an array of them")
+		c.Fail("nothing is to be done with these disks: want partitions, scale, image, fs, or an array of them")
 	case uses > 1:
-		c.fail("partitions, scale, image or fs, and an array of whole disks exclude each other")
+		c.Fail("partitions, scale, image or fs, and an array of whole disks exclude each other")
 	}
 	if s.Scale != "" && s.Count != "" && s.Count != "1" {
-		c.in("count").fail("%.20q: the image's own table goes to exactly one disk", s.Count)
+		c.in("count").Fail("%.20q: the image's own table goes to exactly one disk", s.Count)
 	}
 	s.Fill.check(c, most, false)
 	s.checkPartitions(c.in("partitions"), most)
@@ -198,43 +190,43 @@ func (s *DiskSet) check(c checker, whole bool) {
 func (r *Raid) check(c checker, k *Candidate) {
 	rule, known := levels[r.Level]
 	if !known {
-		c.in("level").fail("%d: want 0, 1, 4, 5, 6 or 10", r.Level)
+		c.in("level").Fail("%d: want 0, 1, 4, 5, 6 or 10", r.Level)
 	}
 	c.in("metadata").oneOf(r.Metadata, "1.2", "1.0")
 	if chunk, err := parseSize(r.Chunk); r.Chunk != "" {
 		switch {
 		case err != nil:
-			c.in("chunk").fail("%v", err)
+			c.in("chunk").Fail("%v", err)
 		case r.Level == 1:
-			c.in("chunk").fail("level 1 has no chunks")
+			c.in("chunk").Fail("level 1 has no chunks")
 		case chunk < 4<<10 || chunk > 128<<20 || chunk&(chunk-1) != 0:
-			c.in("chunk").fail("%.20q: want a power of two from 4K to 128M", r.Chunk)
+			c.in("chunk").Fail("%.20q: want a power of two from 4K to 128M", r.Chunk)
 		}
 	}
 	if r.Bitmap != nil && *r.Bitmap && r.Level == 0 {
-		c.in("bitmap").fail("level 0 has nothing to bring in line")
+		c.in("bitmap").Fail("level 0 has nothing to bring in line")
 	}
 	if r.Spares < 0 || r.Spares > 0 && r.Level == 0 {
-		c.in("spares").fail("%d: level %d cannot use them", r.Spares, r.Level)
+		c.in("spares").Fail("%d: level %d cannot use them", r.Spares, r.Level)
 	}
 	r.Fill.check(c, 1, false)
 	set, part := k.find(r.Of)
 	if set == nil {
-		c.in("of").fail("%.80q: want the name of a set of disks, or SET/PARTITION", r.Of)
+		c.in("of").Fail("%.80q: want the name of a set of disks, or SET/PARTITION", r.Of)
 		return
 	}
 	least, _, err := parseCount(set.Count)
 	if err == nil && known && least-max(r.Spares, 0) < rule.members {
-		c.in("of").fail("%q has %d disks at least, %d of them spares: level %d needs %d", set.Name, least, r.Spares, r.Level, rule.members)
+		c.in("of").Fail("%q has %d disks at least, %d of them spares: level %d needs %d", set.Name, least, r.Spares, r.Level, rule.members)
 	}
 	if part == nil {
 		return
 	}
 	if !part.Fill.empty() || part.Keep != "" {
-		c.in("of").fail("%q: a part of an array holds nothing else and is not kept", r.Of)
+		c.in("of").Fail("%q: a part of an array holds nothing else and is not kept", r.Of)
 	}
 	if part.Type == "esp" && (r.Level != 1 || r.Metadata != "1.0") {
-		c.in("metadata").fail("firmware reads an ESP in an array of level 1 with metadata \"1.0\" only")
+		c.in("metadata").Fail("firmware reads an ESP in an array of level 1 with metadata \"1.0\" only")
 	}
 }
 

@@ -33,26 +33,26 @@ func (s *DiskSet) checkPartitions(c checker, most int) {
 		size, err := parsePartitionSize(p.Size)
 		switch {
 		case err != nil:
-			c.in("size").fail("%v", err)
+			c.in("size").Fail("%v", err)
 		case size.rest:
 			rest++
 		}
 		percent += size.percent
 		if p.Number < 0 || p.Number > maxNumber || p.Number > 0 && numbers[p.Number] {
-			c.in("number").fail("%d: want a number from 1 to %d that no other partition has", p.Number, maxNumber)
+			c.in("number").Fail("%d: want a number from 1 to %d that no other partition has", p.Number, maxNumber)
 		}
 		numbers[p.Number] = true
 		if p.Keep != "" && labels[p.label()] {
-			c.in("label").fail("%q: another partition that is kept has this label", p.label())
+			c.in("label").Fail("%q: another partition that is kept has this label", p.label())
 		}
 		labels[p.label()] = labels[p.label()] || p.Keep != ""
 		p.check(c, most)
 	}
 	if rest > 1 {
-		c.fail("size: rest stands in %d partitions", rest)
+		c.Fail("size: rest stands in %d partitions", rest)
 	}
 	if percent > 100 {
-		c.fail("%g %% of the disk are given away", percent)
+		c.Fail("%g %% of the disk are given away", percent)
 	}
 }
 
@@ -66,20 +66,20 @@ func (p *Partition) label() string {
 
 func (p *Partition) check(c checker, most int) {
 	if _, ok := typeGUID(p.Type); !ok {
-		c.in("type").fail("%.60q: want a GUID or one of %s", p.Type, strings.Join(TypeNames(), ", "))
+		c.in("type").Fail("%.60q: want a GUID or one of %s", p.Type, strings.Join(TypeNames(), ", "))
 	}
 	if !printable(p.Label) || len(utf16.Encode([]rune(p.Label))) > 36 {
-		c.in("label").fail("%.80q: want at most 36 printable characters", p.Label)
+		c.in("label").Fail("%.80q: want at most 36 printable characters", p.Label)
 	}
 	switch {
 	case p.UUID != "" && !uuidRE.MatchString(p.UUID):
-		c.in("uuid").fail("%.60q: not a UUID", p.UUID)
+		c.in("uuid").Fail("%.60q: not a UUID", p.UUID)
 	case p.UUID != "" && most > 1:
-		c.in("uuid").fail("several disks would have partitions with this UUID")
+		c.in("uuid").Fail("several disks would have partitions with this UUID")
 	}
 	for i, a := range p.Attributes {
 		if _, ok := attribute(a); !ok {
-			c.in("attributes", i).fail("%.40q: want one of %s", a, strings.Join(attributeNames(), ", "))
+			c.in("attributes", i).Fail("%.40q: want one of %s", a, strings.Join(attributeNames(), ", "))
 		}
 	}
 	c.in("keep").oneOf(string(p.Keep), string(KeepYes), string(KeepOrCreate))
@@ -89,15 +89,15 @@ func (p *Partition) check(c checker, most int) {
 			"image": p.Image != "", "fs": p.FS != "", "fsLabel": p.FSLabel != "", "fsUUID": p.FSUUID != "",
 		} {
 			if set {
-				c.in(field).fail("the partition is kept as it is: this goes with keep: or-create only")
+				c.in(field).Fail("the partition is kept as it is: this goes with keep: or-create only")
 			}
 		}
 	}
 	if p.Keep != "" && p.Image != "" {
-		c.in("image").fail("a partition that is kept holds nothing of the image")
+		c.in("image").Fail("a partition that is kept holds nothing of the image")
 	}
 	if p.Keep != KeepYes && p.Size == "" && p.Image == "" {
-		c.in("size").fail("is missing: want 512M, 30%%, rest, or an image's partition to be as large as")
+		c.in("size").Fail("is missing: want 512M, 30%%, rest, or an image's partition to be as large as")
 	}
 	p.Fill.check(c, most, p.Keep != "")
 }
@@ -107,13 +107,13 @@ func (f *Fill) empty() bool { return *f == Fill{} }
 
 func (f *Fill) check(c checker, most int, kept bool) {
 	if f.Image != "" && f.FS != "" {
-		c.in("fs").fail("image and fs exclude each other")
+		c.in("fs").Fail("image and fs exclude each other")
 	}
 	if !printable(f.Image) || len(f.Image) > 144 {
-		c.in("image").fail("%.80q: want the number or the label of a partition of the image, or whole", f.Image)
+		c.in("image").Fail("%.80q: want the number or the label of a partition of the image, or whole", f.Image)
 	}
 	if f.Grow && f.Image == "" {
-		c.in("grow").fail("goes with image only: an empty file system is made as large as its place")
+		c.in("grow").Fail("goes with image only: an empty file system is made as large as its place")
 	}
 	f.checkFS(c, most)
 	f.checkMount(c, most, kept)
@@ -124,18 +124,18 @@ func (f *Fill) checkFS(c checker, most int) {
 	switch {
 	case f.FS == "":
 		if f.FSLabel != "" {
-			c.in("fsLabel").fail("goes with fs only")
+			c.in("fsLabel").Fail("goes with fs only")
 		}
 		if f.FSUUID != "" {
-			c.in("fsUUID").fail("goes with fs only")
+			c.in("fsUUID").Fail("goes with fs only")
 		}
 		return
 	case !known:
-		c.in("fs").fail("%.40q: want one of ext4, swap, vfat, xfs", f.FS)
+		c.in("fs").Fail("%.40q: want one of ext4, swap, vfat, xfs", f.FS)
 		return
 	}
 	if !printable(f.FSLabel) || len(strings.ReplaceAll(f.FSLabel, "{n}", "999")) > limit {
-		c.in("fsLabel").fail("%.80q: %s has room for %d bytes", f.FSLabel, f.FS, limit)
+		c.in("fsLabel").Fail("%.80q: %s has room for %d bytes", f.FSLabel, f.FS, limit)
 	}
 	re := uuidRE
 	if f.FS == "vfat" {
@@ -143,30 +143,30 @@ func (f *Fill) checkFS(c checker, most int) {
 	}
 	switch {
 	case f.FSUUID != "" && !re.MatchString(f.FSUUID):
-		c.in("fsUUID").fail("%.60q: not a UUID of %s", f.FSUUID, f.FS)
+		c.in("fsUUID").Fail("%.60q: not a UUID of %s", f.FSUUID, f.FS)
 	case f.FSUUID != "" && most > 1:
-		c.in("fsUUID").fail("several disks would have file systems with this UUID")
+		c.in("fsUUID").Fail("several disks would have file systems with this UUID")
 	}
 }
 
 func (f *Fill) checkMount(c checker, most int, kept bool) {
 	if f.Mount != "" && f.Image == "" && f.FS == "" && !kept {
-		c.in("mount").fail("there is nothing to mount: want image or fs")
+		c.in("mount").Fail("there is nothing to mount: want image or fs")
 	}
 	if f.Options != "" && f.Mount == "" && f.FS != "swap" {
-		c.in("options").fail("goes with mount only")
+		c.in("options").Fail("goes with mount only")
 	}
 	if !printable(f.Options) || strings.ContainsAny(f.Options, " #") || len(f.Options) > 1024 {
-		c.in("options").fail("%.80q: want words joined by commas", f.Options)
+		c.in("options").Fail("%.80q: want words joined by commas", f.Options)
 	}
 	switch {
 	case f.Mount == "":
 	case f.FS == "swap":
-		c.in("mount").fail("swap is not mounted")
+		c.in("mount").Fail("swap is not mounted")
 	case !strings.HasPrefix(f.Mount, "/") || path.Clean(f.Mount) != f.Mount || !printable(f.Mount) || strings.ContainsAny(f.Mount, " #\\") || len(f.Mount) > 1024:
-		c.in("mount").fail("%.80q: not an absolute path in its shortest form without blanks", f.Mount)
+		c.in("mount").Fail("%.80q: not an absolute path in its shortest form without blanks", f.Mount)
 	case most > 1 && !strings.Contains(f.Mount, "{n}"):
-		c.in("mount").fail("%q: several disks would be mounted there: {n} stands for the number of the disk", f.Mount)
+		c.in("mount").Fail("%q: several disks would be mounted there: {n} stands for the number of the disk", f.Mount)
 	}
 }
 

@@ -5,31 +5,6 @@ import (
 	"strings"
 )
 
-// FieldError says which field of a layout is wrong and why.
-type FieldError struct {
-	Path   []any // names (string) and indices (int) from the top
-	Reason string
-}
-
-func (e *FieldError) Error() string { return e.Field() + ": " + e.Reason }
-
-// Field is the path as text, such as candidates[0].disks[1].count.
-func (e *FieldError) Field() string {
-	var b strings.Builder
-	for i, p := range e.Path {
-		switch p := p.(type) {
-		case int:
-			fmt.Fprintf(&b, "[%d]", p)
-		case string:
-			if i > 0 {
-				b.WriteByte('.')
-			}
-			b.WriteString(p)
-		}
-	}
-	return b.String()
-}
-
 // NoCandidateError says that the disks of a machine fit no candidate.
 type NoCandidateError struct {
 	Reasons []string // one for every candidate, of several lines

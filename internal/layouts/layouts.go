@@ -32,7 +32,7 @@ func Parse(file string, b []byte) (*layout.Layout, error) {
 	asWritten(doc, l)
 	var errs []error
 	for _, e := range l.Check() {
-		errs = append(errs, doc.Error(e.Path, e.Field(), e.Reason))
+		errs = append(errs, doc.Error(e))
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"maps"
 	"net"
 	"net/netip"
@@ -14,80 +13,43 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"swarmboot/internal/field"
 )
 
 // maxEntries bounds every list and map of a profile.
 const maxEntries = 256
 
-// FieldError says which field of a profile is wrong and why.
-type FieldError struct {
-	Path   []any // names (string) and indices (int) from the top
-	Reason string
-}
-
-func (e *FieldError) Error() string { return e.Field() + ": " + e.Reason }
-
-// Field is the path as text, such as files[0].mode.
-func (e *FieldError) Field() string {
-	var b strings.Builder
-	for i, p := range e.Path {
-		switch p := p.(type) {
-		case int:
-			fmt.Fprintf(&b, "[%d]", p)
-		case string:
-			if i > 0 {
-				b.WriteByte('.')
-			}
-			b.WriteString(p)
-		}
-	}
-	return b.String()
-}
-
-// checker collects what is wrong below a path.
-type checker struct {
-	at   []any
-	errs *[]*FieldError
-}
-
-func (c checker) in(path ...any) checker {
-	return checker{append(slices.Clone(c.at), path...), c.errs}
-}
-
-func (c checker) fail(format string, args ...any) {
-	*c.errs = append(*c.errs, &FieldError{c.at, fmt.Sprintf(format, args...)})
-}
-
 // Check returns everything that is wrong with the profile.
-func (p *Profile) Check() []*FieldError {
-	var errs []*FieldError
-	c := checker{errs: &errs}
+func (p *Profile) Check() []*field.Error {
+	var errs []*field.Error
+	c := field.New(&errs)
 	for _, name := range slices.Sorted(maps.Keys(p.Parameters)) {
 		if err := p.parameter(Default(), name); err != nil {
-			c.in("parameters", name).fail("%v", err)
+			c.In("parameters", name).Fail("%v", err)
 		}
 	}
 	if p.Hostname != "" && !ValidHostname(p.Hostname) {
-		c.in("hostname").fail("%.100q: want labels of letters, digits and - joined by dots, 64 characters at most", p.Hostname)
+		c.In("hostname").Fail("%.100q: want labels of letters, digits and - joined by dots, 64 characters at most", p.Hostname)
 	}
-	oneOf(c.in("machineID"), p.MachineID, MachineIDKeep, MachineIDReset)
-	p.SSH.check(c.in("ssh"))
-	checkFiles(c.in("files"), p.Files)
-	p.Network.check(c.in("network"))
-	checkFstab(c.in("fstab"), p.Fstab)
-	checkHooks(c.in("hooks"), p.Hooks)
+	oneOf(c.In("machineID"), p.MachineID, MachineIDKeep, MachineIDReset)
+	p.SSH.check(c.In("ssh"))
+	checkFiles(c.In("files"), p.Files)
+	p.Network.check(c.In("network"))
+	checkFstab(c.In("fstab"), p.Fstab)
+	checkHooks(c.In("hooks"), p.Hooks)
 	return errs
 }
 
-func oneOf[T ~string](c checker, v T, values ...T) {
+func oneOf[T ~string](c field.Checker, v T, values ...T) {
 	if v != "" && !slices.Contains(values, v) {
-		c.fail("%.100q: want one of %s", v, join(values))
+		c.Fail("%.100q: want one of %s", v, join(values))
 	}
 }
 
-func tooMany(c checker, n int) bool {
+func tooMany(c field.Checker, n int) bool {
 	if n > maxEntries {
-		c.fail("%d entries, at most %d are taken", n, maxEntries)
+		c.Fail("%d entries, at most %d are taken", n, maxEntries)
 	}
 	return n > maxEntries
 }
@@ -99,23 +61,23 @@ func ValidHostname(s string) bool { return len(s) <= 64 && hostname.MatchString(
 
 var userName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,31}$`)
 
-func (s SSH) check(c checker) {
-	oneOf(c.in("hostKeys"), s.HostKeys, HostKeysKeep, HostKeysRemove, HostKeysGenerate)
-	c = c.in("authorizedKeys")
+func (s SSH) check(c field.Checker) {
+	oneOf(c.In("hostKeys"), s.HostKeys, HostKeysKeep, HostKeysRemove, HostKeysGenerate)
+	c = c.In("authorizedKeys")
 	if tooMany(c, len(s.AuthorizedKeys)) {
 		return
 	}
 	for _, user := range slices.Sorted(maps.Keys(s.AuthorizedKeys)) {
-		c := c.in(user)
+		c := c.In(user)
 		if !userName.MatchString(user) {
-			c.fail("not the name of a user")
+			c.Fail("not the name of a user")
 		}
 		if tooMany(c, len(s.AuthorizedKeys[user])) {
 			continue
 		}
 		for i, key := range s.AuthorizedKeys[user] {
 			if !validKey(key) {
-				c.in(i).fail("%.60q: not a public key as in id_ed25519.pub (sshd(8), AUTHORIZED_KEYS FILE FORMAT)", key)
+				c.In(i).Fail("%.60q: not a public key as in id_ed25519.pub (sshd(8), AUTHORIZED_KEYS FILE FORMAT)", key)
 			}
 		}
 	}
@@ -145,15 +107,15 @@ func printable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
-func checkFiles(c checker, files []File) {
+func checkFiles(c field.Checker, files []File) {
 	if tooMany(c, len(files)) {
 		return
 	}
 	seen := map[string]bool{}
 	for i, f := range files {
-		f.check(c.in(i))
+		f.check(c.In(i))
 		if seen[f.Path] {
-			c.in(i, "path").fail("%.200q: stands here twice", f.Path)
+			c.In(i, "path").Fail("%.200q: stands here twice", f.Path)
 		}
 		seen[f.Path] = true
 	}
@@ -163,39 +125,39 @@ var fileMode = regexp.MustCompile(`^[0-7]{3,4}$`)
 
 const maxID = 1<<32 - 2
 
-func (f File) check(c checker) {
+func (f File) check(c field.Checker) {
 	if reason := badPath(f.Path); reason != "" {
-		c.in("path").fail("%.200q: %s", f.Path, reason)
+		c.In("path").Fail("%.200q: %s", f.Path, reason)
 	}
 	if f.Mode != "" && !fileMode.MatchString(f.Mode) {
-		c.in("mode").fail(`%.100q: want octal digits, such as "0644"`, f.Mode)
+		c.In("mode").Fail(`%.100q: want octal digits, such as "0644"`, f.Mode)
 	}
 	for _, id := range []struct {
 		name  string
 		value *int64
 	}{{"uid", f.UID}, {"gid", f.GID}} {
 		if id.value != nil && (*id.value < 0 || *id.value > maxID) {
-			c.in(id.name).fail("%d: want a number from 0 to %d", *id.value, int64(maxID))
+			c.In(id.name).Fail("%d: want a number from 0 to %d", *id.value, int64(maxID))
 		}
 	}
 	f.checkContent(c)
 }
 
-func (f File) checkContent(c checker) {
+func (f File) checkContent(c field.Checker) {
 	switch {
 	case f.Content == nil && f.URL == "":
-		c.fail("has neither content nor url")
+		c.Fail("has neither content nor url")
 	case f.Content != nil && f.URL != "":
-		c.in("url").fail("content and url exclude each other")
+		c.In("url").Fail("content and url exclude each other")
 	case f.URL == "" && f.SHA256 != "":
-		c.in("sha256").fail("goes with url only")
+		c.In("sha256").Fail("goes with url only")
 	case f.URL != "":
 		u, err := url.Parse(f.URL)
 		if err != nil || (u.Scheme != "http" || u.Host == "") && (u.Scheme != "" || u.Host != "" || !strings.HasPrefix(u.Path, "/")) {
-			c.in("url").fail("%.200q: want http://..., or a path on the server such as /files/NAME", f.URL)
+			c.In("url").Fail("%.200q: want http://..., or a path on the server such as /files/NAME", f.URL)
 		}
 		if b, err := hex.DecodeString(f.SHA256); err != nil || len(b) != 32 {
-			c.in("sha256").fail("%.100q: want 64 hexadecimal digits", f.SHA256)
+			c.In("sha256").Fail("%.100q: want 64 hexadecimal digits", f.SHA256)
 		}
 	}
 }
@@ -216,94 +178,94 @@ func badPath(p string) string {
 	return ""
 }
 
-func (n Network) check(c checker) {
-	oneOf(c.in("renderer"), n.Renderer, RendererAuto, RendererNetplan, RendererNetworkManager, RendererNetworkd, RendererIfupdown)
-	c = c.in("interfaces")
+func (n Network) check(c field.Checker) {
+	oneOf(c.In("renderer"), n.Renderer, RendererAuto, RendererNetplan, RendererNetworkManager, RendererNetworkd, RendererIfupdown)
+	c = c.In("interfaces")
 	if tooMany(c, len(n.Interfaces)) {
 		return
 	}
 	seen := map[string]bool{}
 	for i, nic := range n.Interfaces {
-		nic.check(c.in(i))
+		nic.check(c.In(i))
 		for _, match := range []string{strings.ToLower(nic.MAC), nic.Name} {
 			if match != "" && seen[match] {
-				c.in(i).fail("%.100q: stands here twice", match)
+				c.In(i).Fail("%.100q: stands here twice", match)
 			}
 			seen[match] = true
 		}
 	}
 }
 
-func (n Interface) check(c checker) {
+func (n Interface) check(c field.Checker) {
 	if n.MAC == "" && n.Name == "" {
-		c.fail("needs mac or name")
+		c.Fail("needs mac or name")
 	}
 	if mac, err := net.ParseMAC(n.MAC); n.MAC != "" && n.MAC != MACBoot && (err != nil || len(mac) != 6) {
-		c.in("mac").fail("%.100q: not a MAC address, and not %q", n.MAC, MACBoot)
+		c.In("mac").Fail("%.100q: not a MAC address, and not %q", n.MAC, MACBoot)
 	}
 	if n.Name != "" && !interfaceName.MatchString(n.Name) {
-		c.in("name").fail("%.100q: not the name of an interface", n.Name)
+		c.In("name").Fail("%.100q: not the name of an interface", n.Name)
 	}
 	switch {
 	case n.DHCP && (len(n.Addresses) > 0 || n.Gateway != ""):
-		c.in("dhcp").fail("excludes addresses and gateway")
+		c.In("dhcp").Fail("excludes addresses and gateway")
 	case !n.DHCP && len(n.Addresses) == 0:
-		c.fail("needs addresses, or dhcp: true")
+		c.Fail("needs addresses, or dhcp: true")
 	}
 	n.checkAddresses(c)
 }
 
-func (n Interface) checkAddresses(c checker) {
+func (n Interface) checkAddresses(c field.Checker) {
 	if tooMany(c, len(n.Addresses)+len(n.DNS)+len(n.Search)) {
 		return
 	}
 	for i, a := range n.Addresses {
 		if p, err := netip.ParsePrefix(a); err != nil || p.Addr().IsUnspecified() || p.Addr().IsMulticast() {
-			c.in("addresses", i).fail("%.100q: want an address with its prefix length, such as 10.0.0.5/24", a)
+			c.In("addresses", i).Fail("%.100q: want an address with its prefix length, such as 10.0.0.5/24", a)
 		}
 	}
 	if _, err := netip.ParseAddr(n.Gateway); n.Gateway != "" && (err != nil || strings.Contains(n.Gateway, "%")) {
-		c.in("gateway").fail("%.100q: not an address", n.Gateway)
+		c.In("gateway").Fail("%.100q: not an address", n.Gateway)
 	}
 	for i, a := range n.DNS {
 		if _, err := netip.ParseAddr(a); err != nil || strings.Contains(a, "%") {
-			c.in("dns", i).fail("%.100q: not an address", a)
+			c.In("dns", i).Fail("%.100q: not an address", a)
 		}
 	}
 	for i, s := range n.Search {
 		if len(s) > 253 || !hostname.MatchString(s) {
-			c.in("search", i).fail("%.100q: not a domain", s)
+			c.In("search", i).Fail("%.100q: not a domain", s)
 		}
 	}
 }
 
 var word = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-func checkFstab(c checker, mounts []Mount) {
+func checkFstab(c field.Checker, mounts []Mount) {
 	if tooMany(c, len(mounts)) {
 		return
 	}
 	seen := map[string]bool{}
 	for i, m := range mounts {
-		c := c.in(i)
+		c := c.In(i)
 		if m.Device == "" || !printable(m.Device) || strings.HasPrefix(m.Device, "#") {
-			c.in("device").fail("%.200q: names no device", m.Device)
+			c.In("device").Fail("%.200q: names no device", m.Device)
 		}
 		// "/" is a path that can be mounted, though no file.
 		if reason := badPath(m.Path); m.Path != "none" && m.Path != "/" && !strings.HasPrefix(m.Path, "/dev/") && !strings.HasPrefix(m.Path, "/run/") && reason != "" {
-			c.in("path").fail("%.200q: %s; swap has \"none\"", m.Path, reason)
+			c.In("path").Fail("%.200q: %s; swap has \"none\"", m.Path, reason)
 		}
 		if !word.MatchString(m.Type) {
-			c.in("type").fail("%.100q: not the type of a file system", m.Type)
+			c.In("type").Fail("%.100q: not the type of a file system", m.Type)
 		}
 		if !printable(m.Options) || strings.Contains(m.Options, " ") {
-			c.in("options").fail("%.100q: want words joined by commas", m.Options)
+			c.In("options").Fail("%.100q: want words joined by commas", m.Options)
 		}
 		if m.Pass < 0 || m.Pass > 2 {
-			c.in("pass").fail("%s: want 0, 1 or 2", strconv.Itoa(m.Pass))
+			c.In("pass").Fail("%s: want 0, 1 or 2", strconv.Itoa(m.Pass))
 		}
 		if seen[m.key()] {
-			c.in("path").fail("%.200q: stands here twice", m.Path)
+			c.In("path").Fail("%.200q: stands here twice", m.Path)
 		}
 		seen[m.key()] = true
 	}

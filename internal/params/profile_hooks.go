@@ -3,6 +3,8 @@ package params
 import (
 	"regexp"
 	"time"
+
+	"swarmboot/internal/field"
 )
 
 // HookPoint is when a hook runs.
@@ -53,37 +55,37 @@ func (h Hook) Limit() time.Duration {
 
 var hookName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-func checkHooks(c checker, hooks []Hook) {
+func checkHooks(c field.Checker, hooks []Hook) {
 	if len(hooks) > MaxHooks {
-		c.fail("%d hooks, at most %d are taken", len(hooks), MaxHooks)
+		c.Fail("%d hooks, at most %d are taken", len(hooks), MaxHooks)
 		return
 	}
 	seen := map[string]bool{}
 	for i, h := range hooks {
-		h.check(c.in(i))
+		h.check(c.In(i))
 		if seen[h.Name] {
-			c.in(i, "name").fail("%.100q: stands here twice", h.Name)
+			c.In(i, "name").Fail("%.100q: stands here twice", h.Name)
 		}
 		seen[h.Name] = true
 	}
 }
 
-func (h Hook) check(c checker) {
+func (h Hook) check(c field.Checker) {
 	if !hookName.MatchString(h.Name) {
-		c.in("name").fail("%.100q: want letters, digits and ._-, at most 64, a letter or digit first", h.Name)
+		c.In("name").Fail("%.100q: want letters, digits and ._-, at most 64, a letter or digit first", h.Name)
 	}
 	if h.At == "" {
-		c.in("at").fail("missing: want one of %s", join([]HookPoint{HookBeforeDisks, HookAfterWrite, HookBeforeKexec}))
+		c.In("at").Fail("missing: want one of %s", join([]HookPoint{HookBeforeDisks, HookAfterWrite, HookBeforeKexec}))
 	}
-	oneOf(c.in("at"), h.At, HookBeforeDisks, HookAfterWrite, HookBeforeKexec)
-	oneOf(c.in("onFailure"), h.OnFailure, HookFail, HookIgnore)
+	oneOf(c.In("at"), h.At, HookBeforeDisks, HookAfterWrite, HookBeforeKexec)
+	oneOf(c.In("onFailure"), h.OnFailure, HookFail, HookIgnore)
 	if h.Timeout != "" {
 		if d, err := time.ParseDuration(h.Timeout); err != nil || d < time.Second || d > MaxHookTimeout {
-			c.in("timeout").fail("%.100q: want a time from 1s to %s, such as 90s", h.Timeout, MaxHookTimeout)
+			c.In("timeout").Fail("%.100q: want a time from 1s to %s, such as 90s", h.Timeout, MaxHookTimeout)
 		}
 	}
 	File{Content: h.Content, URL: h.URL, SHA256: h.SHA256}.checkContent(c)
 	if h.Content != nil && *h.Content == "" {
-		c.in("content").fail("is empty")
+		c.In("content").Fail("is empty")
 	}
 }

@@ -18,7 +18,7 @@ func Parse(file string, b []byte) (p *params.Profile, err error) {
 	asWritten(doc, p)
 	var errs []error
 	for _, e := range p.Check() {
-		errs = append(errs, doc.Error(e.Path, e.Field(), e.Reason))
+		errs = append(errs, doc.Error(e))
 	}
 	return p, errors.Join(errs...)
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"swarmboot/internal/field"
 )
 
 // Error is something wrong in a file.
@@ -52,18 +54,21 @@ func Read(file string, b []byte, limit int, v any) (*Document, error) {
 	if err := plain(file, tree); err != nil {
 		return nil, err
 	}
+	d := &Document{file, tree}
+	if len(tree.Docs) == 0 || tree.Docs[0].Body == nil && len(tree.Docs) == 1 {
+		return d, nil // the decoder would clear v
+	}
 	err = yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(v)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, syntax(file, err)
 	}
-	return &Document{file, tree}, nil
+	return d, nil
 }
 
-// Error says what is wrong with the field at path: names (string) and indices (int) from the top. It stands where the field does,
-// or what is nearest above it.
-func (d *Document) Error(path []any, field, reason string) *Error {
-	line, column := position(d.tree, path)
-	return &Error{File: d.file, Line: line, Column: column, Field: field, Reason: reason}
+// Error says where in the file a field that is wrong stands, or what is nearest above it.
+func (d *Document) Error(e *field.Error) *Error {
+	line, column := position(d.tree, e.Path)
+	return &Error{File: d.file, Line: line, Column: column, Field: e.Field(), Reason: e.Reason}
 }
 
 // Written returns the text of a number as it stands in the file, ok false for anything else: YAML takes 0644 for the

@@ -1,0 +1,151 @@
+package strictyaml
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"swarmboot/internal/field"
+)
+
+type sample struct {
+	Name  string            `json:"name"`
+	Modes []string          `json:"modes"`
+	Items []item            `json:"items"`
+	Words map[string]string `json:"words"`
+	On    *bool             `json:"on"`
+}
+
+type item struct {
+	Count int `json:"count"`
+	Inner `yaml:",inline"`
+}
+
+type Inner struct {
+	Label string `json:"label"`
+}
+
+const good = `# a comment
+name: seven
+modes: [0644, "0755", 1.20]
+items:
+  - count: 3
+    label: one
+  - {count: 4, label: two}
+words: {a: b}
+on: true
+`
+
+func TestRead(t *testing.T) {
+	var v sample
+	d, err := Read("x.yaml", []byte(good), 1000, &v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Name != "seven" || len(v.Items) != 2 || v.Items[1].Count != 4 || v.Items[1].Label != "two" || v.Words["a"] != "b" || v.On == nil || !*v.On {
+		t.Errorf("%+v", v)
+	}
+	for _, tt := range []struct {
+		path []any
+		text string
+		ok   bool
+	}{
+		{[]any{"modes", 0}, "0644", true}, {[]any{"modes", 1}, "", false}, {[]any{"modes", 2}, "1.20", true}, {[]any{"modes", 3}, "", false},
+		{[]any{"items", 0, "count"}, "3", true}, {[]any{"items", 1, "count"}, "4", true}, {[]any{"items", "count"}, "", false}, {[]any{"none", 0, "x"}, "", false},
+		{[]any{"name"}, "", false}, {[]any{"on"}, "", false}, {nil, "", false},
+	} {
+		if text, ok := d.Written(tt.path...); text != tt.text || ok != tt.ok {
+			t.Errorf("%v: %q, %v", tt.path, text, ok)
+		}
+	}
+	for _, tt := range []struct {
+		path []any
+		want string
+	}{
+		{[]any{"name"}, "x.yaml:2:1: name: bad"},
+		{[]any{"modes", 1}, "x.yaml:3:15: modes[1]: bad"},
+		{[]any{"items", 0, "label"}, "x.yaml:6:5: items[0].label: bad"},
+		{[]any{"items", 0, "missing"}, "x.yaml:5:5: items[0].missing: bad"}, // what is nearest above it
+		{[]any{"items", 1}, "x.yaml:7:6: items[1]: bad"},
+		{[]any{"items", 9, "label"}, "x.yaml:4:1: items[9].label: bad"},
+		{[]any{"missing"}, "x.yaml: missing: bad"},
+	} {
+		if got := d.Error(&field.Error{Path: tt.path, Reason: "bad"}).Error(); got != tt.want {
+			t.Errorf("%v: %s, want %s", tt.path, got, tt.want)
+		}
+	}
+}
+
+func TestEmpty(t *testing.T) {
+	for _, text := range []string{"", "\n", "# nothing\n", "---\n", "{}\n"} {
+		v := sample{Name: "as it was"}
+		d, err := Read("x.yaml", []byte(text), 100, &v)
+		if err != nil || v.Name != "as it was" {
+			t.Errorf("%q: %+v, %v", text, v, err)
+			continue
+		}
+		if _, ok := d.Written("name"); ok {
+			t.Errorf("%q has a number", text)
+		}
+		if got := d.Error(&field.Error{Path: []any{"name"}, Reason: "is missing"}).Error(); !strings.HasPrefix(got, "x.yaml") || !strings.HasSuffix(got, "name: is missing") {
+			t.Errorf("%q: %s", text, got)
+		}
+	}
+}
+
+// Each wrong file ends in an error that says where, and never in a value that is half filled in and taken for whole.
+func TestRefused(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"nme: x\n", `x.yaml:1:1: unknown field "nme"`},
+		{"items:\n  - count: 1\n    lbel: x\n", `x.yaml:3:5: unknown field "lbel"`},
+		{"name: [1, 2]\n", "x.yaml:1:7: "},
+		{"items: 3\n", "x.yaml:1:8: "},
+		{"items:\n  - {count: many}\n", "x.yaml:2:13: "},
+		{"name: a\nname: b\n", `x.yaml:2:1: mapping key "name" already defined`},
+		{"words: {a: b, a: c}\n", "already defined"},
+		{"name: &x a\nmodes: [*x]\n", "anchors, aliases and tags are not taken"},
+		{"name: !!str 7\n", "x.yaml:1:7: anchors, aliases and tags are not taken"},
+		{"words:\n  <<: {a: b}\n", "anchors, aliases and tags are not taken"},
+		{"name: a\n---\nname: b\n", "x.yaml:3:1: a second document: a file has one"},
+		{"name: \"open\n", "x.yaml:1:7: "},
+		{"name: a\n\tmodes: []\n", "x.yaml:2:1: "},
+		{"- a\n- b\n", "x.yaml:1:"},
+		{"just words\n", "x.yaml:1:1: "},
+		{strings.Repeat("#", 5000), "x.yaml: more than 1000 bytes"},
+		{"words: " + strings.Repeat("{a: ", 240) + "\n", "x.yaml:"},
+	} {
+		var v sample
+		_, err := Read("x.yaml", []byte(tt.text), 1000, &v)
+		var e *Error
+		if !errors.As(err, &e) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%.60q: %v, want %s", tt.text, err, tt.want)
+		}
+	}
+}
+
+// FuzzRead: whatever the bytes are, there is an error that names the file, or a value; every place in it has a line of the file.
+func FuzzRead(f *testing.F) {
+	for _, s := range []string{good, "", "a: &x [*x]", "a: !!binary x", "? a\n: b\n", "a: |\n  b\n", "%YAML 1.2\n---\na: b\n...\n", "a: \x00", "<<: {}", "{a: [b, {c: d}]}"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var v sample
+		d, err := Read("x.yaml", b, 4096, &v)
+		if err != nil {
+			var e *Error
+			if !errors.As(err, &e) || e.File != "x.yaml" || e.Reason == "" {
+				t.Fatalf("%T: %v", err, err)
+			}
+			return
+		}
+		lines := strings.Count(string(b), "\n") + strings.Count(string(b), "\r") + 1
+		for _, path := range [][]any{{"name"}, {"modes", 0}, {"items", 0, "count"}, {"items", 1, "label"}, {"words", "a"}, {0}, {"items", "x", 3}} {
+			d.Written(path...)
+			if e := d.Error(&field.Error{Path: path, Reason: "bad"}); e.Line < 0 || e.Line > lines {
+				t.Fatalf("%v stands in line %d of %d", path, e.Line, lines)
+			}
+			_ = fmt.Sprint(v)
+		}
+	})
+}
