@@ -106,6 +106,11 @@ func TestTwoMachines(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	c := start(ctx, t, logDir(t), images)
+	stop, err := c.StartSwitch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
 	outcomes, err := c.DeployAll(ctx, TwoNodes(), func(_ []*Outcome, fresh map[*Node][]Moment) {
 		for n, moments := range fresh {
 			for _, m := range moments {
@@ -154,6 +159,20 @@ func TestTwoMachines(t *testing.T) {
 		checkGrowStep(t, o.Status)
 	}
 	checkGrown(ctx, t, raw)
+	checkSwitch(t, outcomes[0].Status.Switch, "tap0")
+	checkSwitch(t, outcomes[1].Status.Switch, "tap1")
+	if a, b := outcomes[0].Status.Switch.ID, outcomes[1].Status.Switch.ID; a != b {
+		t.Errorf("one switch is %s and %s", a, b)
+	}
+}
+
+// checkSwitch looks whether the server knows at which port of the switch a machine is. The machines' ports had their carriers long before the
+// nodes' kernels started, so that the switch spoke because the nodes did.
+func checkSwitch(t *testing.T, got event.Switch, port string) {
+	t.Helper()
+	if got.Name != SwitchName || got.Port != port || !strings.HasPrefix(got.ID, "mac:") {
+		t.Errorf("at switch %+v, want port %s of %s", got, port, SwitchName)
+	}
 }
 
 // checkGrowStep looks whether a node has grown its file system and had nothing to complain of.
