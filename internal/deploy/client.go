@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -90,8 +91,8 @@ func (c *client) image(ctx context.Context, name string, patience time.Duration,
 		if permanent(err) || time.Now().Add(wait).After(deadline) {
 			return nil, nil, imageError(name, patience, err)
 		}
-		say(fmt.Sprintf("%v; trying again in %s", err, wait))
-		if err := sleep(ctx, wait); err != nil {
+		say(fmt.Sprintf("%v; trying again in about %s", err, wait))
+		if err := sleep(ctx, spread(wait, 2)); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -205,6 +206,13 @@ func (c *client) post(ctx context.Context, p event.Progress) (event.Reply, error
 		return reply, fmt.Errorf("POST %s: the server says %s", req.URL, resp.Status)
 	}
 	return reply, json.Unmarshal(b, &reply)
+}
+
+// spread makes a time longer or shorter by up to its given part: thousands of nodes that began together, or whose server was
+// away, must not all come in the same instant, again and again.
+func spread(d time.Duration, part int64) time.Duration {
+	most := d / time.Duration(part)
+	return d - most + rand.N(2*most+1)
 }
 
 // sleep waits for d or for the end of ctx, whose error it returns.

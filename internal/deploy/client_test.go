@@ -3,13 +3,16 @@ package deploy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"swarmboot/imagefmt"
@@ -263,4 +266,72 @@ func TestSeedEnds(t *testing.T) {
 			t.Errorf("%s: said %q", name, msg)
 		}
 	}
+}
+
+// TestSpread: times stay near what was asked for, and differ.
+func TestSpread(t *testing.T) {
+	seen := map[time.Duration]bool{}
+	for range 50 {
+		d := spread(10*time.Second, 2)
+		if d < 5*time.Second || d > 15*time.Second {
+			t.Fatalf("%v", d)
+		}
+		seen[d] = true
+	}
+	if len(seen) < 25 {
+		t.Errorf("%d different times of 50", len(seen))
+	}
+}
+
+// TestNodesDriftApart: nodes that lost their server together, or that end together while it is away, do not ask it together for ever.
+func TestNodesDriftApart(t *testing.T) {
+	const nodes = 20
+	for name, run := range map[string]func(ctx context.Context, tried func()){
+		"manifest": func(ctx context.Context, tried func()) {
+			c := &client{base: "http://192.0.2.1", http: &http.Client{Transport: refuse(tried)}}
+			_, _, _ = c.image(ctx, "img", time.Minute, func(string) {})
+		},
+		"end": func(ctx context.Context, tried func()) {
+			post := func(context.Context, event.Progress) (event.Reply, error) {
+				tried()
+				return event.Reply{}, errors.New("connection refused")
+			}
+			_ = newReporter(event.Progress{}, post, nil).final(ctx, time.Minute)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				moments := map[time.Time]int{}
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				var wg sync.WaitGroup
+				for range nodes {
+					wg.Go(func() {
+						run(ctx, func() {
+							mu.Lock()
+							defer mu.Unlock()
+							moments[time.Now()]++
+						})
+					})
+				}
+				wg.Wait()
+				all := 0
+				for _, n := range moments {
+					all += n
+				}
+				if all < 3*nodes || len(moments) < all/2 {
+					t.Errorf("%d attempts at %d moments", all, len(moments))
+				}
+			})
+		})
+	}
+}
+
+// refuse is a network in which nobody answers.
+type refuse func()
+
+func (r refuse) RoundTrip(*http.Request) (*http.Response, error) {
+	r()
+	return nil, errors.New("connection refused")
 }

@@ -201,8 +201,8 @@ func (c *client) layout(ctx context.Context, name string, patience time.Duration
 		case time.Now().Add(wait).After(deadline):
 			return nil, cli.WithCode(cli.CodeUnreachable, fmt.Errorf("no answer within %s: %w", patience, err))
 		}
-		say(fmt.Sprintf("%v; trying again in %s", err, wait))
-		if err := sleep(ctx, wait); err != nil {
+		say(fmt.Sprintf("%v; trying again in about %s", err, wait))
+		if err := sleep(ctx, spread(wait, 2)); err != nil {
 			return nil, err
 		}
 	}

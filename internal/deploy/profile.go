@@ -184,8 +184,8 @@ func (c *client) profile(ctx context.Context, node string, patience time.Duratio
 		case time.Now().Add(wait).After(deadline):
 			return nil, cli.WithCode(cli.CodeUnreachable, fmt.Errorf("no answer within %s: %w", patience, err))
 		}
-		say(fmt.Sprintf("%v; trying again in %s", err, wait))
-		if err := sleep(ctx, wait); err != nil {
+		say(fmt.Sprintf("%v; trying again in about %s", err, wait))
+		if err := sleep(ctx, spread(wait, 2)); err != nil {
 			return nil, err
 		}
 	}

@@ -168,7 +168,7 @@ func (r *reporter) postLoop(ctx context.Context) {
 		if reply, err := r.post(context.WithoutCancel(ctx), p); err == nil {
 			r.answered(p.Phase, reply)
 		}
-		t := time.NewTimer(r.interval())
+		t := time.NewTimer(spread(r.interval(), 10))
 		select {
 		case <-ctx.Done():
 		case <-r.wake:
@@ -197,12 +197,12 @@ func (r *reporter) final(ctx context.Context, limit time.Duration) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	for {
+	for wait := seedEvery; ; wait = min(2*wait, maxBackoff) {
 		_, err := r.post(ctx, r.snapshot())
 		if err == nil {
 			return nil
 		}
-		if sleep(ctx, seedEvery) != nil {
+		if sleep(ctx, spread(wait, 2)) != nil {
 			return err
 		}
 	}
