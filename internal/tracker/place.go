@@ -17,9 +17,11 @@ const (
 	trialTime  = 2500 * time.Millisecond
 	trialPause = 15 * time.Second
 	leastLead  = 8 // pieces
-	// trialPieces is from which size of an image on the first node is put on trial at once. The
-	// two get the seeder's upload rate together, and send each other what they got.
+	// trialPieces is from which size of an image on the first node is compared with others, and trialWait how long
+	// they may take to tell of their ports. A trial of the first node costs all of them half of its time: the seeder
+	// sends each byte of it twice.
 	trialPieces = 512
+	trialWait   = 2500 * time.Millisecond
 
 	// stallNotice is about how long nothing has come when a node says so. A node that was heard after it and has
 	// nothing to send is waiting itself. confirmStall is when the node should say it again: if its
@@ -251,7 +253,7 @@ func (t *Topology) try(now time.Time, n *node, ups []*node) (_ []*node, seeder b
 		t.counts.Trials++
 		u.trial = trial{now.Add(max(trialTime, 5*t.Interval()/2)), now.Add(trialPause)}
 	}
-	if !n.Stalled && u.Done >= 2*leastLead && u.Done >= n.Done && u.rate >= slowShare*t.usual() {
+	if !n.Stalled && u.Done >= 2*leastLead && u.Done >= n.Done && u.rate >= slowShare*t.usual() && (u.port == 0 || u.port >= slowShare*t.ports.usual) {
 		return ups, false
 	}
 	second, seeder := t.upstreams(now, u, nil)
@@ -266,10 +268,8 @@ func (t *Topology) try(now time.Time, n *node, ups []*node) (_ []*node, seeder b
 
 // suspect says whether an upstream u of n may be what holds n back.
 func (t *Topology) suspect(now time.Time, n, u *node) bool {
-	// Nobody knows yet how fast this network is: the second node tries for the first.
 	if t.o.Pieces >= trialPieces && !t.compared && u.direct && u.pos == 0 {
-		t.compared = true
-		return true
+		return t.suspectHead(now, u)
 	}
 	if t.estimate(now, u)-n.Done > t.margin() {
 		return false // n could get more from it
@@ -285,6 +285,22 @@ func (t *Topology) suspect(now time.Time, n, u *node) bool {
 		return false // it is over before anything is certain
 	}
 	return u.samples > 0 && u.rate < slowShare*t.usual() && lead > t.muchLead()
+}
+
+// suspectHead says, once, whether the first node may be what holds all others back. By the rate of the swarm nobody
+// can see that; but whole pieces come to the nodes further down as fast as their own ports take them, however seldom.
+// If they come no faster than to the first one then its port is like theirs. If they do then it may
+// be the server that is slow: only a trial tells. So it does where nobody else has told of his port.
+func (t *Topology) suspectHead(now time.Time, u *node) bool {
+	if t.headSince.IsZero() {
+		t.headSince = now
+	}
+	if u.port > 0 && t.ports.known > leastPorts {
+		t.compared = true
+		return u.port < slowShare*t.ports.usual
+	}
+	t.compared = now.Sub(t.headSince) >= trialWait
+	return t.compared
 }
 
 // lead is how many pieces a node's upstream has that the node may lack.

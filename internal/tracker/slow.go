@@ -73,6 +73,7 @@ func (s *speeds) slow(class int) bool {
 // ports knows what the ports of most nodes carry, in bytes per second.
 type ports struct {
 	usual float64
+	known int // nodes that it is of
 	made  time.Time
 	seen  []float64 // scratch
 }
@@ -136,7 +137,7 @@ func (t *Topology) usualPort(now time.Time) {
 			p.seen = append(p.seen, n.port)
 		}
 	}
-	if len(p.seen) >= leastPorts {
+	if p.known = len(p.seen); p.known >= leastPorts {
 		slices.SortFunc(p.seen, cmp.Compare[float64])
 		p.usual = p.seen[int(portQuantile*float64(len(p.seen)-1)+0.5)]
 	}

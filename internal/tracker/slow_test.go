@@ -101,6 +101,26 @@ func TestRoomToSpare(t *testing.T) {
 	l.slow()
 }
 
+// TestFirstNodeCompared: no follower of the first node shares the seeder's port with it, unless whole
+// pieces come faster to others than to the first.
+func TestFirstNodeCompared(t *testing.T) {
+	l := newLine(t, Settings{})
+	for range 6 {
+		l.round(8)
+		if p := l.place[1]; p.Seeder {
+			t.Fatalf("after %v the second takes from %+v", l.now.Sub(epoch), p)
+		}
+	}
+	l = newLine(t, Settings{})
+	l.rates[0], l.rates[1] = 25e6, 25e6
+	for range 3 {
+		l.round(8)
+	}
+	if p := l.top.Announce(l.now, l.report(1)); !p.Seeder || len(p.Upstreams) != 1 || indexOf(p) != 0 {
+		t.Errorf("the second takes from %+v, the first takes in a quarter of what others do", p)
+	}
+}
+
 // TestSlowSender: several followers one after another that get little prove that it is their upstream.
 func TestSlowSender(t *testing.T) {
 	l := newLine(t, Settings{})

@@ -66,9 +66,10 @@ type Topology struct {
 	ranks []*rack    // each takes the image from earlier ones
 	order []*segment // likewise; the segments of a rack follow each other
 
-	complete int
-	direct   int  // nodes that were told of the seeder
-	compared bool // the first node has been on trial: good is no slow node's rate
+	complete  int
+	direct    int       // nodes that were told of the seeder
+	compared  bool      // the first node has been compared with others: good is no slow node's rate
+	headSince time.Time // since when it could be
 
 	shape   shape
 	late    int  // nodes that came when others had much already, in a chain

@@ -179,6 +179,9 @@ func TestSlowHead(t *testing.T) {
 		return c.announce(name, func(r *Report) { r.Done = done })
 	}
 	tell("a", 0)
+	c.want(tell("b", 0), "a") // others may tell of their ports yet
+	c.now = c.now.Add(trialWait)
+	tell("a", 0)
 	c.want(tell("b", 0), "a", "seeder")
 	tell("c", 0)
 	c.want(tell("c", 0), "b")
