@@ -28,6 +28,8 @@ type options struct {
 	nodes     int
 	rate      int // Mbit/s
 	stagger   time.Duration
+	late      time.Duration
+	foreign   int
 	kill      fault
 	server    fault // kills the server
 	cut       fault
@@ -62,6 +64,8 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.IntVar(&o.nodes, "nodes", 8, "number of nodes")
 	f.IntVar(&o.rate, "rate", 100, "rate of each port, Mbit/s each way")
 	f.DurationVar(&o.stagger, "stagger", 0, "nodes start spread over this time")
+	f.DurationVar(&o.late, "late", 0, "the last node starts so much later")
+	f.IntVar(&o.foreign, "foreign", 0, "so many of the last nodes are aria2c (swarm only, verbatim or packed: they get the payload as a file)")
 	f.Var(&o.kill, "kill", "kill nodes: NODE@SECONDS")
 	f.Var(&o.server, "kill-server", "restart the server: 0@SECONDS, or 0@SECONDS+DOWN for DOWN seconds without it (swarm only)")
 	f.Var(&o.cut, "cut", "pull the cables of the first NODE nodes: NODE@SECONDS+DOWN")
@@ -81,6 +85,9 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	}
 	if o.nodes < 1 || o.rate < 1 || o.repeat < 1 {
 		return nil, cli.Usagef("--nodes, --rate and --repeat must be at least 1")
+	}
+	if o.foreign < 0 || o.foreign > o.nodes || o.late < 0 {
+		return nil, cli.Usagef("--foreign is at most --nodes, and --late not negative")
 	}
 	return o, nil
 }

@@ -77,7 +77,7 @@ func (r *rig) udpcast(ctx context.Context, p *plan) ([]nodeResult, error) {
 func (r *rig) aria2(ctx context.Context, p *plan) ([]nodeResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.limit())
 	defer cancel()
-	torrent, err := r.torrent()
+	torrent, err := r.torrent("6969")
 	if err != nil {
 		return nil, err
 	}
@@ -100,8 +100,21 @@ func (r *rig) aria2(ctx context.Context, p *plan) ([]nodeResult, error) {
 	defer stopSeeder()
 	sleep(ctx, 2*time.Second) // the seeder's announce: aria2c says nothing when it is done
 	return r.nodes(ctx, p, nil, func(ctx context.Context, i int, n *nodeResult, t0 time.Time) {
-		r.ariaNode(ctx, i, n, t0, torrent)
+		r.ariaNode(ctx, i, n, t0, torrent, r.o.nodes)
 	})
+}
+
+// isForeign says whether an ordinary client takes the place of a node of ours: the last ones are.
+func (r *rig) isForeign(i int) bool { return i > r.o.nodes-r.o.foreign }
+
+// foreign fetches the payload with aria2c in a swarm of ours, and seeds until all foreign clients are done.
+func (r *rig) foreign(ctx context.Context, i int, n *nodeResult, t0 time.Time) {
+	torrent, err := r.torrent(serverPort)
+	if err != nil {
+		n.err = err
+		return
+	}
+	r.ariaNode(ctx, i, n, t0, torrent, r.o.foreign)
 }
 
 // allow writes the list of info-hashes that Debian's opentracker serves. It reads it as nobody, in our folder as its root.
@@ -144,17 +157,22 @@ func (r *rig) metainfo() (*imagefmt.Metainfo, error) {
 	return imagefmt.ParseMetainfo(b)
 }
 
-func (r *rig) torrent() (string, error) {
+// torrent writes a metainfo file for the tracker at a port of host 0.
+func (r *rig) torrent(port string) (string, error) {
 	mi, err := r.metainfo()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(r.dir, "bench.torrent")
-	return path, os.WriteFile(path, mi.Marshal("http://"+r.rack.Address(0)+":6969/announce"), 0o644)
+	f, err := os.CreateTemp(r.dir, "*.torrent")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(mi.Marshal("http://" + r.rack.Address(0) + ":" + port + "/announce"))
+	return f.Name(), errors.Join(err, f.Close())
 }
 
 // ariaNode ends when aria2c's completion hook has left its mark; the node seeds on for the others.
-func (r *rig) ariaNode(ctx context.Context, i int, n *nodeResult, t0 time.Time, torrent string) {
+func (r *rig) ariaNode(ctx context.Context, i int, n *nodeResult, t0 time.Time, torrent string, count int) {
 	dir := filepath.Join(r.dir, fmt.Sprintf("aria%d", i))
 	mark := filepath.Join(dir, "complete")
 	hook := filepath.Join(dir, "hook")
@@ -173,19 +191,19 @@ func (r *rig) ariaNode(ctx context.Context, i int, n *nodeResult, t0 time.Time, 
 		n.err = err
 		return
 	}
-	n.err = r.ariaWait(ctx, mark, n, t0)
+	n.err = r.ariaWait(ctx, mark, n, t0, count)
 	stop()
 	r.ariaEnd(cmd, n)
 }
 
-// ariaWait returns when every node has finished: until then each goes on seeding.
-func (r *rig) ariaWait(ctx context.Context, mark string, n *nodeResult, t0 time.Time) error {
+// ariaWait returns when count clients have finished: until then each goes on seeding.
+func (r *rig) ariaWait(ctx context.Context, mark string, n *nodeResult, t0 time.Time, count int) error {
 	all := filepath.Join(r.dir, "aria*", "complete")
 	for {
 		if _, err := os.Stat(mark); err == nil && n.end == 0 {
 			n.end = time.Since(t0)
 		}
-		if done, _ := filepath.Glob(all); len(done) >= r.o.nodes {
+		if done, _ := filepath.Glob(all); len(done) >= count {
 			return nil
 		}
 		if sleep(ctx, 50*time.Millisecond); ctx.Err() != nil {

@@ -62,6 +62,8 @@ type plan struct {
 	slowDisk  int64 // bytes a second of its disk
 	restart   int   // node that is killed and started again on the same disk
 	restartAt time.Duration
+	foreign   int // of the last nodes are ordinary clients
+	late      time.Duration
 	seed      int64
 }
 
@@ -70,6 +72,8 @@ func (o *options) plan(round int) *plan {
 	for i := range p.starts {
 		p.starts[i] = o.stagger * time.Duration(i) / time.Duration(o.nodes)
 	}
+	p.foreign, p.late = o.foreign, o.late
+	p.starts[o.nodes-1] += o.late
 	if o.kill.set {
 		p.kill[o.kill.who] = seconds(o.kill.value)
 	}
@@ -120,8 +124,13 @@ func (p *plan) String() string {
 	if p.seed != 0 {
 		s = append(s, fmt.Sprintf("seed %d", p.seed))
 	}
-	if last := p.starts[len(p.starts)-1]; last > 0 && p.seed == 0 {
+	if p.late > 0 {
+		s = append(s, fmt.Sprintf("the last node starts %s later", p.late.Round(time.Second)))
+	} else if last := p.starts[len(p.starts)-1]; last > 0 && p.seed == 0 {
 		s = append(s, fmt.Sprintf("starts over %s", last.Round(time.Second)))
+	}
+	if p.foreign > 0 {
+		s = append(s, fmt.Sprintf("the last %d are aria2c", p.foreign))
 	}
 	for n, at := range p.kill {
 		s = append(s, fmt.Sprintf("node %d killed at %s", n, at.Round(time.Second)))

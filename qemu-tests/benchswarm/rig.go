@@ -147,7 +147,7 @@ func (r *rig) result(ctx context.Context, tool string, p *plan, nodes []nodeResu
 			res.Failed++
 			continue
 		}
-		if i+1 != p.slowNode {
+		if i+1 != p.slowNode && !r.isForeign(i+1) {
 			took = append(took, (n.end - n.start).Seconds())
 		}
 		cpu += n.cpu

@@ -57,6 +57,8 @@ func scenarios() []scenario {
 		{name: "together", judge: judgeTogether},
 		{name: "packed", packed: true, judge: within(0.48)},
 		{name: "arrivals", set: func(o *options, floor float64) { o.stagger = seconds(floor) }, judge: within(1.10)},
+		{name: "late", packed: true, judge: judgeLate, set: func(o *options, floor float64) { o.nodes, o.late = 2, seconds(0.35*floor) }},
+		{name: "foreign", judge: judgeForeign, set: func(o *options, _ float64) { o.foreign = 2 }},
 		{name: "killed", set: func(o *options, floor float64) { o.kill = at(o.nodes/2, floor/2, 0) }, judge: within(1.25)},
 	}
 	for _, node := range []int{1, 4, 8} { // whichever place the node has
@@ -86,6 +88,16 @@ func judgeTogether(r *result, all map[string]*result) []verdict {
 		v = append(v, verdict{"CPU ÷ aria2's", r.CPU / a.CPU, 1.5})
 	}
 	return v
+}
+
+// judgeLate: the second node comes when the first has nearly everything and no longer in its cache, and has nobody else.
+func judgeLate(r *result, _ map[string]*result) []verdict {
+	return []verdict{{"late node ÷ floor of the packed bytes", r.Last * float64(r.RateMbit) * 1e6 / 8 / float64(r.WireBytes), 1.3},
+		{"copies from the seeder", r.Seeder, 1.1}}
+}
+
+func judgeForeign(r *result, all map[string]*result) []verdict {
+	return append(finish(r, all), verdict{"copies from the seeder", r.Seeder, 3})
 }
 
 func judgeRestart(r *result, all map[string]*result) []verdict {

@@ -34,7 +34,13 @@ func (r *rig) swarm(ctx context.Context, p *plan) ([]nodeResult, error) {
 	}
 	defer srv.stop()
 	r.plan = p
-	nodes, err := r.nodes(ctx, p, srv.faults, r.deploy)
+	nodes, err := r.nodes(ctx, p, srv.faults, func(ctx context.Context, i int, n *nodeResult, t0 time.Time) {
+		if r.isForeign(i) {
+			r.foreign(ctx, i, n, t0)
+			return
+		}
+		r.deploy(ctx, i, n, t0)
+	})
 	r.known = srv.known()
 	return nodes, err
 }
