@@ -75,7 +75,7 @@ func (r *Rack) addHost(ctx context.Context, i int) error {
 		{"-n", r.fabric, "link", "add", port(i), "type", "veth", "peer", "name", "eth0", "netns", h.name},
 		{"-n", r.fabric, "link", "set", port(i), "master", Bridge, "up"},
 		{"-n", h.name, "link", "set", "lo", "up"},
-		{"-n", h.name, "address", "add", r.Address(i) + "/24", "dev", "eth0"},
+		{"-n", h.name, "address", "add", r.Address(i) + "/24", "brd", "+", "dev", "eth0"}, // udpcast finds its receivers by broadcast
 		{"-n", h.name, "link", "set", "eth0", "up"},
 		// Multicast tools want a route for their group.
 		{"-n", h.name, "route", "add", "224.0.0.0/4", "dev", "eth0"},
