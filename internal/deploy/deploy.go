@@ -21,6 +21,7 @@ import (
 	"swarmboot/internal/event"
 	"swarmboot/internal/params"
 	"swarmboot/internal/swarm"
+	"swarmboot/internal/target"
 )
 
 // Defaults of Options.
@@ -133,6 +134,8 @@ func Run(ctx context.Context, o Options, report func(event.Progress)) (*Result, 
 	defer e.close()
 	if o.Plan {
 		e.rep.end = event.PhasePlan
+	} else if err := target.UnmountLeft(); err != nil {
+		e.o.Logger.Warn("left by an earlier run", "err", err) // if it matters the disk is said to be in use
 	}
 	err = e.rep.follow(ctx, e.steps(), e.undo)
 	return &Result{Last: e.rep.snapshot(), KexecLoaded: e.loaded, Then: e.o.Then, OnError: e.o.OnError}, err

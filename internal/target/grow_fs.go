@@ -78,11 +78,7 @@ func inspect(device string) (s superblock, size int64, err error) {
 // mounted calls f with the root directory of the file system, mounted read-write, and leaves nothing
 // mounted and everything on the medium. No file is opened: the file system does not note where it was.
 func mounted(device string, s superblock, f func(dir *os.File) error) (err error) {
-	// A bare initramfs has no /tmp.
-	if err := os.MkdirAll(os.TempDir(), 0o777|os.ModeSticky); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp("", "grow")
+	dir, err := mountDir()
 	if err != nil {
 		return err
 	}

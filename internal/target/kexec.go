@@ -27,11 +27,7 @@ func (e *LockdownError) Unwrap() error { return e.Err }
 // exclusively. The drivers of the file systems must be there. *LockdownError, *NoKernelError.
 func Load(ctx context.Context, m *imagefmt.Manifest, device func(n int) string, o CmdlineOptions) (e Entry, err error) {
 	unix.Sync()
-	// A bare initramfs has no /tmp.
-	if err := os.MkdirAll(os.TempDir(), 0o777|os.ModeSticky); err != nil {
-		return Entry{}, fmt.Errorf("load kernel: %w", err)
-	}
-	dir, err := os.MkdirTemp("", "target")
+	dir, err := mountDir()
 	if err != nil {
 		return Entry{}, fmt.Errorf("load kernel: %w", err)
 	}

@@ -1,0 +1,25 @@
+package target
+
+import (
+	"slices"
+	"testing"
+)
+
+// Mounts of processes that run, and of others, are left alone.
+func TestLeftMounts(t *testing.T) {
+	const info = `22 1 0:20 / / rw - ext4 /dev/vda rw
+30 22 7:1 / /tmp/swarmboot-mount-17-123 rw,nosuid - ext4 /dev/loop1p2 rw
+31 30 0:40 / /tmp/swarmboot-mount-17-123/root rw - tmpfs none rw
+32 22 7:2 / /tmp/swarmboot-mount-18-5 rw - ext4 /dev/loop2 rw
+33 22 7:3 / /tmp/swarmboot-mount-x-5 rw - ext4 /dev/loop3 rw
+34 22 7:4 / /tmp/swarmboot-mount--17 rw - ext4 /dev/loop4 rw
+35 22 7:5 / /mnt/tmp/swarmboot-mount-17-1 rw - ext4 /dev/loop5 rw
+36 22 7:6 / /tmp/swarmboot-mount-17-9/2 rw - vfat /dev/loop6 rw
+short
+`
+	got := leftMounts(info, "/tmp", func(pid int) bool { return pid == 18 })
+	want := []string{"/tmp/swarmboot-mount-17-9/2", "/tmp/swarmboot-mount-17-123/root", "/tmp/swarmboot-mount-17-123"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
