@@ -28,6 +28,8 @@ Hooks run as root with /bin/sh of the node (gosh) where what their #! line names
 is chosen, after-write when the image is on it, before-kexec at the very end, whatever follows. They know SWARMBOOT_HOOK,
 _SERVER, _IMAGE and _NODE; the latter two points also SWARMBOOT_DISK, _ROOT (the device) and _TARGET, where the root
 file system is mounted. What they leave running or mounted ends with them; after timeout (60s) they are killed.
+Until hooks of after-write, names, files and UUIDs are all in place the tables on the disks list nothing of the image, so that a node that loses
+power does not start half made; the kernel shows the partitions. What looks into the table (a boot loader's installer) belongs to before-kexec.
 A hook that fails makes the deployment fail, the end of its output is in "status" and in the server's log.
 
 newUUIDs derives UUIDs from the names of node and image: GUIDs of disk and partitions, UUIDs of ext2, ext3, ext4 (which gets the feature

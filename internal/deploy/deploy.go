@@ -191,7 +191,7 @@ func (e *engine) steps() []step {
 		{name: event.PhaseSync, run: func(context.Context) error { return e.w.sync() }},
 		{name: event.PhaseVerify, run: e.verify},
 		{name: event.PhaseMkfs, run: func(ctx context.Context) error { return e.w.makeFS(ctx) }, when: func() bool { return e.w.makesFS() }},
-		{name: event.PhaseReread, run: func(context.Context) error { return e.w.finishTable() }},
+		{name: event.PhaseReread, run: e.reread},
 		{name: event.PhaseSeed, run: e.seed, when: func() bool { return e.o.Seed > 0 }},
 		// These change blocks that other nodes may want, and need the disk for themselves: nobody depends on this node now.
 		{name: event.PhaseGrow, run: e.grow, when: func() bool { return grows(e.o.Grow) || e.hasLayout() }},
@@ -199,6 +199,7 @@ func (e *engine) steps() []step {
 		e.hookStep(event.PhaseAfterWrite, params.HookAfterWrite),
 		{name: event.PhaseIdentity, run: e.identity, when: e.hasIdentity},
 		e.uuidStep(),
+		{name: event.PhaseTable, run: e.table, when: e.changesSystem},
 		e.hookStep(event.PhaseBeforeKexec, params.HookBeforeKexec),
 		e.bootEntryStep(),
 		{name: event.PhaseLoad, run: e.load, when: func() bool { return e.o.Then == string(params.ThenKexec) }},

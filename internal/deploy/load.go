@@ -49,7 +49,7 @@ func (e *engine) release() error {
 	if err := e.leaveSwarm(); err != nil {
 		return fmt.Errorf("leave the swarm: %w", err)
 	}
-	return e.w.close()
+	return e.w.letGo()
 }
 
 // waitFor waits until path exists: the kernel makes device nodes a moment after it has read the table.

@@ -17,14 +17,14 @@ import (
 )
 
 // planned puts an image where a plan says: that of a layout, or the one without (layout.Default). The steps call its methods in
-// this order: check, unfinished, wipe, stageTable, assemble, target, sync, readBack, makeFS, finishTable, growFileSystem. After
-// each of them the power may fail.
+// this order: check, unfinished, wipe, stageTable, assemble, target, sync, readBack, makeFS, finishTable, growFileSystem; or, where
+// the deployed system is still to be changed, showTable in the place of finishTable, and that last. After each of them the power may fail.
 //
 // What is on the disks while they are being filled: a disk on which nothing is kept has a table without partitions. A disk on
 // which partitions are kept has one that lists these and no others, at their places and with their UUIDs; it is
 // put in the place of the old table so that the kept ones are in the valid one at every moment (disk.ReplaceTable). No
 // staged table has boot code. So nothing of the image can be found by a firmware, and nothing that is kept is lost,
-// whenever the power fails. Only when everything is verified the final tables follow.
+// whenever the power fails. Only when everything is verified, and the system what it is to be, the final tables follow.
 //
 // Members of arrays have their superblocks before that, and a rescue system may assemble the array: it finds there what a
 // half-copied file system looks like, but no firmware starts from it, since boot loaders lie in partitions
@@ -39,6 +39,7 @@ type planned struct {
 	look   look // into the image before it is fetched; nil: nobody can
 
 	resumed bool // there may be pieces of the image on the disks
+	shown   bool // the kernel sees partitions that the disks do not list yet
 	whole   bool // everything is there, verified
 	closed  bool
 }

@@ -127,12 +127,55 @@ func (d *plannedDisk) stage() error {
 	return d.dev.Sync()
 }
 
-// finishTable writes the final tables, the last step to disks that boot.
-func (w *planned) finishTable() error {
+// showTable has the kernel see the partitions of the final tables, while the disks keep the staged ones.
+func (w *planned) showTable() error {
 	if err := w.settleGrowth(); err != nil {
 		return err
 	}
+	w.shown = true
 	for _, d := range w.disks {
+		if err := d.dev.Share(); err != nil {
+			return err
+		}
+		if d.Table.Kind == imagefmt.TableNone {
+			continue
+		}
+		if err := d.dev.ShowPartitions(d.Table); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// letGo lets others mount what is on the disks. Those whose partitions only the kernel knows stay open, and so locked: udev would
+// have it look at their tables again.
+func (w *planned) letGo() error {
+	if !w.shown {
+		return w.close()
+	}
+	var errs []error
+	for _, a := range w.arrays {
+		if a.dev != nil {
+			errs = append(errs, a.dev.Close())
+			a.dev = nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// finishTable writes the final tables, the last step to disks that boot.
+func (w *planned) finishTable() error {
+	if !w.shown {
+		if err := w.settleGrowth(); err != nil {
+			return err
+		}
+	}
+	for _, d := range w.disks {
+		if w.shown { // partitions were written to by other ways than ours
+			if err := d.dev.DropCaches(); err != nil {
+				return err
+			}
+		}
 		if d.Table.Kind == imagefmt.TableNone {
 			continue
 		}
@@ -147,7 +190,7 @@ func (w *planned) finishTable() error {
 			return err
 		}
 	}
-	w.whole = true
+	w.whole, w.shown = true, false
 	for _, d := range w.disks {
 		if err := d.dev.RereadTable(); err != nil {
 			return err
@@ -156,8 +199,9 @@ func (w *planned) finishTable() error {
 	return nil
 }
 
-// setWhole notes whether everything that is to be on the disks is there; if not, undo makes them unbootable.
-func (w *planned) setWhole(whole bool) { w.whole = whole }
+// setWhole notes whether everything that is to be on the disks is there; if not, undo makes them unbootable. Before finishTable it
+// never is.
+func (w *planned) setWhole(whole bool) { w.whole = whole && !w.shown }
 
 // undo puts the staged tables back. What is kept stays as it is.
 func (w *planned) undo() {

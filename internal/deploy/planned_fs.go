@@ -17,7 +17,7 @@ import (
 // growFileSystem lets go of the disks, and has the image's file systems fill their places where the plan wants it. One that does not
 // grow is a warning: the image is whole and verified, and its system boots.
 func (w *planned) growFileSystem(ctx context.Context, warn func(string)) error {
-	if err := w.close(); err != nil {
+	if err := w.letGo(); err != nil {
 		return err
 	}
 	for _, c := range w.plan.Contents {

@@ -9,10 +9,11 @@ import (
 	"swarmboot/imagefmt"
 )
 
-// Share gives up the exclusive hold on a block device while it stays open: partitions of it become members of an array, which
-// the kernel wants for itself. It does nothing for a regular file.
+// Share gives up the exclusive hold on a block device while it stays open: partitions of it become members of an array, or are
+// mounted, which the kernel wants for itself. It is locked against udev, which otherwise has the kernel read the table again as soon as somebody
+// who wrote to the disk closes it (systemd.io/BLOCK_DEVICE_LOCKING). It does nothing for a regular file.
 func (d *Device) Share() error {
-	if !d.block {
+	if !d.block || d.shared {
 		return nil
 	}
 	f, err := os.OpenFile(d.path, os.O_RDWR, 0)
@@ -24,6 +25,7 @@ func (d *Device) Share() error {
 		f.Close()
 		return err
 	}
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) // who has the lock already is looking at the disk for a moment only
 	old := d.f
 	d.f, d.shared = f, true
 	if err := old.Close(); err != nil {

@@ -40,6 +40,14 @@ func TestShare(t *testing.T) {
 		t.Errorf("a partition of a shared disk: %v", err)
 	}
 	checkSfdisk(t, dev, none, 512)
+	udev, err := os.Open(dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udev.Close()
+	if err := unix.Flock(int(udev.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("udev may have the kernel read a table that lists nothing: %v", err)
+	}
 	if err := WriteTable(d, table); err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,7 @@ const (
 	PhaseAfterWrite  Phase = "after-write"  // hooks of the profile
 	PhaseIdentity    Phase = "identity"     // the deployed system gets its name, keys, network and files
 	PhaseUUIDs       Phase = "uuids"        // new UUIDs for disk, partitions and file systems
+	PhaseTable       Phase = "table"        // the final table, where steps after reread have changed what it lists
 	PhaseBeforeKexec Phase = "before-kexec" // hooks of the profile
 	PhaseBootEntry   Phase = "bootentry"    // the firmware is told of the deployed system
 	PhaseLoad        Phase = "load"         // kernel and initrd of the deployed system loaded
@@ -43,7 +44,7 @@ func (p Phase) Ended() bool { return p == PhaseDone || p == PhaseFailed || p == 
 // Complete says whether a node in this phase holds every piece of its image.
 func (p Phase) Complete() bool {
 	switch p {
-	case PhaseSync, PhaseVerify, PhaseMkfs, PhaseReread, PhaseSeed, PhaseGrow, PhaseAfterWrite, PhaseIdentity, PhaseUUIDs, PhaseBeforeKexec, PhaseBootEntry, PhaseLoad, PhaseDone:
+	case PhaseSync, PhaseVerify, PhaseMkfs, PhaseReread, PhaseSeed, PhaseGrow, PhaseAfterWrite, PhaseIdentity, PhaseUUIDs, PhaseTable, PhaseBeforeKexec, PhaseBootEntry, PhaseLoad, PhaseDone:
 		return true
 	}
 	return false

@@ -319,7 +319,7 @@ func ParseMAC(s string) (string, error) {
 
 var phases = []event.Phase{event.PhaseBoot, event.PhaseManifest, event.PhaseBeforeDisks, event.PhaseSelect, event.PhaseWipe, event.PhasePartition, event.PhaseRAID,
 	event.PhaseFetch, event.PhaseSync, event.PhaseVerify, event.PhaseMkfs, event.PhaseReread, event.PhaseSeed, event.PhaseGrow,
-	event.PhaseAfterWrite, event.PhaseIdentity, event.PhaseUUIDs, event.PhaseBeforeKexec, event.PhaseBootEntry,
+	event.PhaseAfterWrite, event.PhaseIdentity, event.PhaseUUIDs, event.PhaseTable, event.PhaseBeforeKexec, event.PhaseBootEntry,
 	event.PhaseLoad, event.PhaseDone, event.PhasePlan, event.PhaseFailed}
 
 // check refuses reports that make no sense and cuts texts to a length.
