@@ -15,7 +15,7 @@ GOSRC := $(shell find cmds uinit imagefmt mkinitramfs internal qemu-tests -name 
 FUZZTIME ?= 10s
 
 
-.PHONY: help bench-tracker bench-sim bench-sim-validate build deps deps-demo kernels image initramfs demo test test-unit test-vm bench bench-swarm lint fuzz clean
+.PHONY: help bench-tracker bench-sim bench-sim-validate build deps deps-demo kernels image initramfs demo test test-cuts test-unit test-vm bench bench-swarm lint fuzz clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
 
@@ -86,6 +86,9 @@ test: deps build initramfs image lint ## everything: unit, integration and machi
 
 test-vm: deps build initramfs image ## the tests with virtual machines only
 	$(GO) test -count=1 -v -timeout 20m $(TESTEXEC) ./qemu-tests/...
+
+test-cuts: deps build initramfs image ## 27 power cuts of machines while they are deployed, about ten minutes (CUTS=30 SEED=2)
+	CUTS=$${CUTS:-9} $(GO) test -count=1 -v -timeout 60m $(TESTEXEC) ./qemu-tests/cuts
 
 lint: $(BUILD)/lint/golangci-lint ## golangci-lint and gofmt
 	$(BUILD)/lint/golangci-lint run ./...
