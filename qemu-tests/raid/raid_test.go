@@ -58,7 +58,8 @@ func TestArraysOnANode(t *testing.T) {
 	initrd := initramfs(t, files, dir)
 
 	made := boot(t, files, dir, initrd, "make", disks)
-	want := []string{"all load", "all limit", "all progress", "mirror running one is taken", "mirror running one of another name", "six stop while open",
+	want := []string{"all load", "all limit", "all progress", "early data without a member during the resync",
+		"mirror running one is taken", "mirror running one of another name", "six stop while open",
 		"stripe stopped one is taken", "five stopped one is taken", "six other chunk", "esp recreate", "esp recreate running", "esp write once more", "all nothing left running"}
 	for name := range levels {
 		want = append(want, name+" create", name+" write", name+" stop")
@@ -110,7 +111,7 @@ func makeDisk(t *testing.T, dir string, number int) string {
 	defer f.Close()
 	r := rand.NewChaCha8([32]byte{byte(number)})
 	b := make([]byte, mib)
-	for p := range 9 {
+	for p := range 10 {
 		for at := 4; at < size; at += 5 {
 			_, _ = r.Read(b) // never fails
 			if _, err := f.WriteAt(b, int64(1+p*size+at)*mib); err != nil {

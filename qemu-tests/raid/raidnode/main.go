@@ -73,6 +73,7 @@ func makeAll(ctx context.Context) {
 		}
 	}
 	check("all", "progress", resyncing())
+	check("early", "data without a member during the resync", loseEarly(ctx))
 	refusals(ctx)
 	for _, a := range arrays {
 		check(a.name, "stop", md.Stop(ctx, "/dev/md/"+a.name))
