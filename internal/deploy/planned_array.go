@@ -20,6 +20,10 @@ type plannedArray struct {
 	dev    *disk.Device // nil until it runs
 }
 
+// resyncSpeed is how fast arrays are brought in line, in bytes a second, as long as the image is being written: whatever is deployed is
+// on all members anyhow, and the kernel, which lets others go first, does not see what waits in the page cache.
+const resyncSpeed = 16 << 20
+
 // superblockRoom is what is zeroed at both ends of a member so that no version of an md superblock is left: 1.0 and 0.90 lie
 // within the last 128 KiB, the others in the first 8.
 const superblockRoom = 128 << 10
@@ -134,6 +138,9 @@ func (w *planned) makeArray(ctx context.Context, a *plannedArray) error {
 	if a.dev.Size() != a.Size {
 		return fmt.Errorf("array %s: it has %d bytes, %d were planned", a.Name, a.dev.Size(), a.Size)
 	}
+	if err := md.LimitResync(made.Device, resyncSpeed); err != nil {
+		return err
+	}
 	state := "made"
 	if made.Reused {
 		state = "was there"
@@ -191,6 +198,15 @@ func zeroEdges(ctx context.Context, s space, size, n int64) error {
 		return err
 	}
 	return s.Zero(ctx, size-n, n)
+}
+
+// freeResync lifts the limit of makeArray.
+func (w *planned) freeResync() error {
+	var errs []error
+	for _, a := range w.arrays {
+		errs = append(errs, md.LimitResync(a.device, 0))
+	}
+	return errors.Join(errs...)
 }
 
 // resyncs says how far the arrays' initial resync has come; it goes on in the background, and after kexec.

@@ -37,6 +37,9 @@ func (w *planned) growFileSystem(ctx context.Context, warn func(string)) error {
 	for _, line := range w.resyncs() {
 		w.say(line)
 	}
+	if err := w.freeResync(); err != nil {
+		warn(err.Error())
+	}
 	return nil
 }
 

@@ -123,6 +123,22 @@ func (h host) resync(device string) (Progress, error) {
 	return p, nil
 }
 
+// limitResync writes sync_speed_max: KiB a second, or "system" for what is set for all arrays.
+func (h host) limitResync(device string, bytesPerSecond int64) error {
+	name, err := h.kernelName(device)
+	if err != nil {
+		return fmt.Errorf("limit resync: %w", err)
+	}
+	limit := "system"
+	if bytesPerSecond > 0 {
+		limit = fmt.Sprint(max(bytesPerSecond/kib, 1))
+	}
+	if err := ignoreMissing(set(limit, h.array(name), "sync_speed_max")); err != nil {
+		return fmt.Errorf("limit resync of %s: %w", device, err)
+	}
+	return nil
+}
+
 // usedBy says what keeps an array from being stopped: devices over it or its partitions, mounts, swap.
 func (h host) usedBy(name string) string {
 	sys := h.path("sys/block", name)

@@ -136,6 +136,12 @@ func Holding(devices ...string) ([]Running, error) { return system.holding(devic
 // Resync reports how far resync, recovery or a check of the array at device has come.
 func Resync(device string) (Progress, error) { return system.resync(device) }
 
+// LimitResync has the kernel bring the array at device in line at no more than so many bytes a second, at least 1 KiB; 0 lifts the
+// limit. An array of level 0 has nothing to limit.
+func LimitResync(device string, bytesPerSecond int64) error {
+	return system.limitResync(device, bytesPerSecond)
+}
+
 // Load loads the modules that arrays of these levels need and checks that the kernel knows the levels. Create does so
 // itself; a plan is better refused before its first step.
 func Load(ctx context.Context, levels ...int) error { return system.load(ctx, levels...) }

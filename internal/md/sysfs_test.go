@@ -148,6 +148,26 @@ func TestUsedBy(t *testing.T) {
 	}
 }
 
+func TestLimitResync(t *testing.T) {
+	k := newKernel(t)
+	k.array("md127", "raid1")
+	if err := k.limitResync("md127", 16<<20); err != nil { // as on an array of level 0: there is no such attribute
+		t.Error(err)
+	}
+	k.put("sys/block/md127/md/sync_speed_max", "200000 (system)")
+	for limit, want := range map[int64]string{16 << 20: "16384", 1: "1", 0: "system"} {
+		if err := k.limitResync("md127", limit); err != nil {
+			t.Error(err)
+		}
+		if got := attr(k.path("sys/block/md127/md/sync_speed_max")); got != want {
+			t.Errorf("%d: %q, want %q", limit, got, want)
+		}
+	}
+	if err := k.limitResync("md7", 0); err == nil {
+		t.Error("an array that is not there")
+	}
+}
+
 func TestNumberAndLink(t *testing.T) {
 	k := newKernel(t)
 	k.array("md127", "raid1")
