@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -139,39 +138,11 @@ func up(ctx context.Context, t *testing.T, n *scenario.Node) {
 // typed has the deployed Debian run a command and returns what it prints.
 func typed(ctx context.Context, t *testing.T, n *scenario.Node, command string) string {
 	t.Helper()
-	if _, err := n.VM.Console.Wait(ctx, regexp.MustCompile("automatic login")); err != nil {
+	says, err := n.Typed(ctx, command)
+	if err != nil {
 		t.Fatal(err)
 	}
-	for try := time.Now().UnixMilli(); ; try++ { // what is typed before the shell is there gets lost
-		if err := n.VM.Send(fmt.Sprintf("echo BEGIN-%d; %s; echo END-%d $?\n", try, command, try)); err != nil {
-			t.Fatal(err)
-		}
-		wait, cancel := context.WithTimeout(ctx, 5*time.Second)
-		_, err := n.VM.Console.Wait(wait, regexp.MustCompile(fmt.Sprintf("^END-%d 0$", try)))
-		cancel()
-		if err == nil {
-			return between(n.VM.Console.Lines(), fmt.Sprintf("BEGIN-%d", try), fmt.Sprintf("END-%d 0", try))
-		}
-		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatal(err)
-		}
-	}
-}
-
-func between(lines []lab.Line, begin, end string) string {
-	var b strings.Builder
-	in := false
-	for _, l := range lines {
-		switch {
-		case l.Text == begin:
-			in = true
-		case l.Text == end:
-			in = false
-		case in:
-			b.WriteString(l.Text + "\n")
-		}
-	}
-	return b.String()
+	return says
 }
 
 // current is the line of the entry that the machine was started by.

@@ -58,13 +58,21 @@ func sparseDisk(t *testing.T, c *Cluster, name string, size int64) lab.Disk {
 	return lab.Disk{Path: path, Format: "raw", Bus: "virtio", Serial: "SB-" + strings.ToUpper(name)}
 }
 
+// layoutMAC is the address of the machine in a layoutCluster.
+const layoutMAC = "52:54:00:5b:00:77"
+
 // startNode starts the node's kernel directly, with parameters.
 func startNode(ctx context.Context, t *testing.T, c *Cluster, name, params string, disks ...lab.Disk) *lab.VM {
 	t.Helper()
-	vm, err := c.net.Start(ctx, lab.Machine{
-		Name: name, MAC: "52:54:00:5b:00:77", Memory: 512, NIC: "virtio-net-pci", Disks: disks, Kernel: c.Kernel, Initrd: c.Initramfs,
-		Append: "console=ttyS0 swarmboot.server=" + c.URL + " swarmboot.image=" + ImageName + " swarmboot.append=console=ttyS0 " + params,
-	}, c.Dir)
+	return startMachine(ctx, t, c, lab.Machine{Name: name, Disks: disks}, params)
+}
+
+// startMachine starts the node's kernel directly on a machine with this chipset, firmware and disks.
+func startMachine(ctx context.Context, t *testing.T, c *Cluster, m lab.Machine, params string) *lab.VM {
+	t.Helper()
+	m.MAC, m.Memory, m.NIC, m.Kernel, m.Initrd = layoutMAC, 512, "virtio-net-pci", c.Kernel, c.Initramfs
+	m.Append = "console=ttyS0 swarmboot.server=" + c.URL + " swarmboot.image=" + ImageName + " swarmboot.append=console=ttyS0 " + params
+	vm, err := c.net.Start(ctx, m, c.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,82 +189,4 @@ candidates:
 	if !regexp.MustCompile(`(?m)^UUID=\S+\s+none\s+swap`).MatchString(fstab) {
 		t.Errorf("fstab has no swap:\n%s", fstab)
 	}
-}
-
-// raidLayout takes all virtio disks: the ESP on each, the root on an array.
-func raidLayout(disks, level int) string {
-	return fmt.Sprintf(`
-candidates:
-  - name: array
-    disks:
-      - name: disks
-        select: transport=virtio
-        count: "%d"
-        partitions:
-          - {name: esp, image: "1"}
-          - {name: md, size: rest, type: raid}
-    raid:
-      - {name: root, of: disks/md, level: %d, image: "2", grow: true}
-`, disks, level)
-}
-
-// The root goes to an array; mdadm judges the members and, for a mirror, e2fsck the file system on the first.
-func testArray(t *testing.T, disks, level int) {
-	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
-	defer cancel()
-	c := layoutCluster(ctx, t, map[string]string{"array": raidLayout(disks, level)})
-	var all []lab.Disk
-	for i := range disks {
-		all = append(all, sparseDisk(t, c, fmt.Sprintf("disk%d", i), 4<<30))
-	}
-	vm := startNode(ctx, t, c, "array", "swarmboot.layout=array swarmboot.verify=readback swarmboot.then=poweroff", all...)
-	select {
-	case <-vm.Done():
-	case <-ctx.Done():
-	}
-	log, _ := os.ReadFile(vm.Log)
-	if !bytes.Contains(log, []byte("deployed; then: poweroff")) {
-		t.Fatalf("not deployed:\n%s", log[max(0, len(log)-3000):])
-	}
-	uuid := ""
-	for i, d := range all {
-		if out := foreign(ctx, t, "sgdisk", "--verify", d.Path); !strings.Contains(out, "No problems found") {
-			t.Error(out)
-		}
-		p := partitionsOf(ctx, t, d.Path)["md"]
-		member := filepath.Join(c.Dir, fmt.Sprintf("member%d.raw", i))
-		foreign(ctx, t, "dd", "if="+d.Path, "of="+member, "bs=512", fmt.Sprintf("skip=%d", p.Start), fmt.Sprintf("count=%d", p.Size), "conv=sparse", "status=none")
-		out := foreign(ctx, t, "mdadm", "--examine", "--verbose", member)
-		for _, want := range []string{fmt.Sprintf("raid%d", level), fmt.Sprintf("Raid Devices : %d", disks), "Checksum"} {
-			if !strings.Contains(out, want) {
-				t.Errorf("mdadm --examine of %s does not say %q:\n%s", d.Path, want, out)
-			}
-		}
-		m := regexp.MustCompile(`Array UUID : (\S+)`).FindStringSubmatch(out)
-		if m == nil || uuid != "" && m[1] != uuid {
-			t.Errorf("members of one array have different UUIDs:\n%s", out)
-		} else {
-			uuid = m[1]
-		}
-		if level != 1 || i > 0 {
-			continue
-		}
-		offset := number(ctx, t, `Data Offset : (\d+) sectors`, "mdadm", "--examine", member)
-		root := filepath.Join(c.Dir, "root.raw")
-		foreign(ctx, t, "dd", "if="+member, "of="+root, "bs=512", fmt.Sprintf("skip=%d", offset), "conv=sparse", "status=none")
-		foreign(ctx, t, "e2fsck", "-fn", root)
-		if fstab := foreign(ctx, t, "debugfs", "-R", "cat /etc/fstab", root); !strings.Contains(fstab, "UUID=") || strings.Contains(fstab, "\nPARTUUID="+files.RootPARTUUID+" / ") || strings.HasPrefix(fstab, "PARTUUID="+files.RootPARTUUID) {
-			t.Errorf("fstab still names the partition of the image:\n%s", fstab)
-		}
-	}
-}
-
-func TestLayoutRAID1(t *testing.T) {
-	t.Parallel()
-	testArray(t, 2, 1)
-}
-
-func TestLayoutRAID10(t *testing.T) {
-	t.Parallel()
-	testArray(t, 4, 10)
 }

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -114,9 +115,10 @@ func (c *Cluster) WaitNode(ctx context.Context, n *Node, ok func(web.Node) bool)
 type Report struct {
 	At                                                     time.Duration // since power-on
 	RootPARTUUID, KnownSHA256, Hostname, Kernel, MultiUser string
+	RootDevice                                             string // as it was mounted
 }
 
-var reportLine = regexp.MustCompile(`SWARMBOOT-TEST root=(\S*) sha256=(\S*) hostname=(\S*) kernel=(\S*) multi-user=(\S*)`)
+var reportLine = regexp.MustCompile(`SWARMBOOT-TEST root=(\S*) sha256=(\S*) hostname=(\S*) kernel=(\S*) multi-user=(\S*)(?: device=(\S*))?`)
 
 // WaitReport waits for the deployed system to print its report.
 func (n *Node) WaitReport(ctx context.Context) (Report, error) {
@@ -125,7 +127,44 @@ func (n *Node) WaitReport(ctx context.Context) (Report, error) {
 		return Report{}, fmt.Errorf("%s: %w; console: %s", n.Name, err, n.VM.Log)
 	}
 	m := reportLine.FindStringSubmatch(l.Text)
-	return Report{l.At, m[1], m[2], m[3], m[4], m[5]}, nil
+	return Report{l.At, m[1], m[2], m[3], m[4], m[5], m[6]}, nil
+}
+
+// Typed has the deployed Debian run a command in its shell on the console and returns what it prints.
+func (n *Node) Typed(ctx context.Context, command string) (string, error) {
+	if _, err := n.VM.Console.Wait(ctx, regexp.MustCompile("automatic login")); err != nil {
+		return "", err
+	}
+	for try := time.Now().UnixMilli(); ; try++ { // what is typed before the shell is there gets lost
+		if err := n.VM.Send(fmt.Sprintf("echo BEGIN-%d; %s; echo END-%d $?\n", try, command, try)); err != nil {
+			return "", err
+		}
+		wait, cancel := context.WithTimeout(ctx, 5*time.Second)
+		_, err := n.VM.Console.Wait(wait, regexp.MustCompile(fmt.Sprintf("^END-%d 0$", try)))
+		cancel()
+		if err == nil {
+			return between(n.VM.Console.Lines(), fmt.Sprintf("BEGIN-%d", try), fmt.Sprintf("END-%d 0", try)), nil
+		}
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return "", err
+		}
+	}
+}
+
+func between(lines []lab.Line, begin, end string) string {
+	var b strings.Builder
+	in := false
+	for _, l := range lines {
+		switch {
+		case l.Text == begin:
+			in = true
+		case l.Text == end:
+			in = false
+		case in:
+			b.WriteString(l.Text + "\n")
+		}
+	}
+	return b.String()
 }
 
 // Check says what in a report is not what was imaged.

@@ -30,11 +30,15 @@ tmp=$(mktemp -d "$out/.debian.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 export SOURCE_DATE_EPOCH=$epoch E2FSPROGS_FAKE_TIME=$epoch
 
+# mdadm is in the initramfs of the image, so that its system can start from an array. Its configuration is what Debian writes where there
+# is no array, which knows of none; mkconf is left out because it would look for some on the machine that builds the image.
 echo "debian: building a Debian $suite root with mmdebstrap (downloads about 90 MB)"
 mmdebstrap --variant=minbase --quiet \
   --aptopt='Acquire::Retries "3"' \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-  --include=systemd-sysv,udev,dbus,kmod,initramfs-tools,zstd,linux-image-cloud-amd64,efibootmgr \
+  --dpkgopt='path-exclude=/usr/share/mdadm/mkconf' \
+  --include=systemd-sysv,udev,dbus,kmod,initramfs-tools,zstd,linux-image-cloud-amd64,efibootmgr,mdadm \
+  --essential-hook='mkdir -p "$1/etc/mdadm"; printf "HOMEHOST <system>\nMAILADDR root\n" >"$1/etc/mdadm/mdadm.conf"' \
   --customize-hook="$here/customize.sh \"\$1\" $root_guid $root_fs" \
   "$suite" "$tmp/root" >"$tmp/mmdebstrap.log" 2>&1 || { cat "$tmp/mmdebstrap.log" >&2; exit 1; }
 

@@ -37,7 +37,7 @@ set prefix=(\$root)/boot/grub" >"$tmp/early.cfg"
   # Every module that grub.cfg needs is inside: the file system of the image has none.
   LD_LIBRARY_PATH=$dir/lib/x86_64-linux-gnu "$dir/usr/bin/grub-mkimage" -O i386-pc -d "$dir/usr/lib/grub/i386-pc" \
     -c "$tmp/early.cfg" -p /boot/grub -o "$tmp/core.img" \
-    biosdisk part_gpt part_msdos ext2 search search_fs_uuid normal configfile linux test echo serial terminal
+    biosdisk part_gpt part_msdos ext2 diskfilter mdraid1x search search_fs_uuid normal configfile linux test echo serial terminal
   sectors=$((($(stat -c %s "$tmp/core.img") + 511) / 512))
   [ "$sectors" -le "$room" ] || { echo "loaders: core.img of $sectors sectors, there is room for $room" >&2; exit 1; }
   cp "$dir/usr/lib/grub/i386-pc/boot.img" "$tmp/boot.img"
