@@ -21,6 +21,9 @@ const (
 	// mostWait is what is waited for at once. The kernel makes its receive buffer twice as large,
 	// and wakes the reader early when it cannot.
 	mostWait = 128 << 10
+	// mostUnsent is how much of what was written waits in the kernel, unsent. The news of a piece goes behind it, and
+	// what the peer then asks for behind that: in a chain each hop adds twice its time.
+	mostUnsent = 128 << 10
 )
 
 // peerConn is a TCP connection to a peer that wakes its reader once for a message instead of once
@@ -52,6 +55,12 @@ func newPeerConn(c net.Conn, timed func(int64, time.Duration)) net.Conn {
 	_ = tc.SetLinger(0)
 	raw, err := tc.SyscallConn()
 	if err != nil {
+		return c
+	}
+	if raw.Control(func(fd uintptr) {
+		// A kernel without the option (before Linux 3.12) is only slower.
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 1<<30)
+	}) != nil {
 		return c
 	}
 	return &peerConn{TCPConn: tc, raw: raw, lowat: 1, timed: timed}

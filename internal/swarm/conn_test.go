@@ -3,11 +3,14 @@ package swarm
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // stream is a handshake and messages of the given lengths, prefix not counted.
@@ -134,4 +137,37 @@ func FuzzMessages(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestLittleWaitsUnsent: what a peer takes slowly waits in this process, not in the kernel, where the
+// news of the next piece would wait behind it.
+func TestLittleWaitsUnsent(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	tc, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newPeerConn(tc, nil)
+	defer c.Close()
+	if err := c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Write(make([]byte, 64<<20)); err == nil {
+		t.Fatalf("wrote %d bytes to a peer that does not read", n)
+	}
+	raw, err := tc.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unsent := 0
+	if err := errors.Join(raw.Control(func(fd uintptr) { unsent, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQNSD) }), err); err != nil {
+		t.Fatal(err)
+	}
+	if unsent == 0 || unsent > 2*mostUnsent {
+		t.Errorf("%d bytes wait unsent, want at most about %d", unsent, mostUnsent)
+	}
 }
