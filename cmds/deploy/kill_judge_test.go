@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -85,7 +86,7 @@ func diskVictim(t *testing.T) *victim {
 	v.judge = func(t *testing.T, when string) {
 		t.Helper()
 		parts := byName(t, dev)
-		if len(parts) != 2 {
+		if boot := readRange(t, dev, 0, 1); boot[0] != killBoot || len(parts) != 2 {
 			t.Fatalf("%s: the table is %+v", when, parts)
 		}
 		if !bytes.Equal(readRange(t, dev, parts["esp"]*512, int64(len(esp))), esp) {
@@ -99,23 +100,30 @@ func diskVictim(t *testing.T) *victim {
 	return v
 }
 
-// byName are the first sectors of the partitions that sfdisk sees.
+// byName are the first sectors of the partitions that sfdisk sees, in the backup table if the primary one was being written.
 func byName(t *testing.T, device string) map[string]int64 {
 	t.Helper()
+	var v struct {
+		PartitionTable struct {
+			Partitions []struct {
+				Name  string
+				Start int64
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(tool(t, "sh", "-c", `sfdisk --json "$0" 2>/dev/null`, device)), &v); err != nil {
+		t.Fatal(err)
+	}
 	first := map[string]int64{}
-	for _, p := range sfdisk(t, device) {
+	for _, p := range v.PartitionTable.Partitions {
 		first[p.Name] = p.Start
 	}
 	return first
 }
 
-// listsImage says whether a partition of what is being deployed is in the table, or boot code before it.
+// listsImage says whether a partition of what is being deployed is in the table.
 func listsImage(t *testing.T, device string) bool {
 	t.Helper()
-	boot := readRange(t, device, 0, 440)
-	if boot[0] == 0xfa {
-		return true
-	}
 	if tableOf(t, device) == "" {
 		return false
 	}

@@ -21,10 +21,13 @@ import (
 // several places.
 var moments = map[string][]event.Phase{
 	"layout": {event.PhaseWipe, event.PhasePartition, event.PhaseFetch, event.PhaseFetch, event.PhaseFetch, event.PhaseFetch, event.PhaseSync, event.PhaseVerify,
-		event.PhaseVerify, event.PhaseMkfs, event.PhaseMkfs, event.PhaseReread, event.PhaseGrow, event.PhaseIdentity, event.PhaseIdentity},
-	"disk": {event.PhaseWipe, event.PhasePartition, event.PhaseFetch, event.PhaseFetch, event.PhaseVerify, event.PhaseReread, event.PhaseIdentity, event.PhaseIdentity,
-		event.PhaseUUIDs, event.PhaseUUIDs},
+		event.PhaseVerify, event.PhaseMkfs, event.PhaseMkfs, event.PhaseGrow, event.PhaseIdentity, event.PhaseIdentity, event.PhaseTable},
+	"disk": {event.PhaseWipe, event.PhasePartition, event.PhaseFetch, event.PhaseFetch, event.PhaseVerify, event.PhaseIdentity, event.PhaseIdentity,
+		event.PhaseUUIDs, event.PhaseUUIDs, event.PhaseTable},
 }
+
+// killBoot is a byte of the image's boot code.
+const killBoot = 0xfa
 
 // killTries is how often a run that was already further than it should be is repeated, with half the delay.
 const killTries = 25
@@ -77,6 +80,8 @@ func (v *victim) killIn(t *testing.T, in event.Phase, fraction float64) (late in
 			v.kept(t, when)
 			if v.listed(t) {
 				v.judge(t, when)
+			} else if last.Phase != event.PhaseTable && readRange(t, v.disk, 0, 1)[0] == killBoot {
+				t.Errorf("%s: the image's boot code is there", when)
 			}
 		}
 		ended := slices.ContainsFunc(last.Steps, func(s event.Step) bool { return s.Name == in })
@@ -211,7 +216,7 @@ func killSystem(t *testing.T, dir string) (esp []byte, sum string) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.WriteAt(bytes.Repeat([]byte{0xfa}, 440), 0); err != nil {
+	if _, err := f.WriteAt(bytes.Repeat([]byte{killBoot}, 440), 0); err != nil {
 		t.Fatal(err)
 	}
 	program := filepath.Join(work, "swarmboot")
