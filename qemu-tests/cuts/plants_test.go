@@ -28,7 +28,7 @@ candidates:
 `})
 	d := newTarget(t, "SB-ONE", 256*mib, true)
 	p.disks = []*target{d}
-	p.torture(t, append([]string{"fetch"}, p.shuffled("identity", "partition", "mkfs", "fetch", "wipe", "identity", "reread", "verify", "fetch", "grow", "sync", "fetch")...),
+	p.torture(t, append([]string{"fetch"}, p.shuffled("identity", "partition", "mkfs", "fetch", "wipe", "identity", "table", "verify", "fetch", "grow", "sync", "fetch")...),
 		func(t *testing.T, when string, whole bool) {
 			t.Helper()
 			if esp, ok := d.found(t, when, "esp", "vfat", whole); ok {
@@ -63,7 +63,7 @@ func TestNewUUIDs(t *testing.T) {
 	p := newPlant(t, "new", "", map[string]string{"profiles/default.yaml": profile + "newUUIDs: true\n"})
 	d := newTarget(t, "SB-NEW", 160*mib, false)
 	p.disks = []*target{d}
-	p.torture(t, append([]string{"uuids"}, p.shuffled("partition", "fetch", "identity", "uuids", "reread", "fetch")...),
+	p.torture(t, append([]string{"uuids"}, p.shuffled("partition", "fetch", "identity", "uuids", "table", "fetch")...),
 		func(t *testing.T, when string, whole bool) {
 			t.Helper()
 			esp, ok := d.found(t, when, "esp", "vfat", whole)
@@ -107,7 +107,7 @@ candidates:
       - {name: root, of: disks/md, level: 1, image: "2", grow: true}
 `})
 	p.disks = []*target{newTarget(t, "SB-M1", 160*mib, true), newTarget(t, "SB-M2", 160*mib, true)}
-	p.torture(t, append([]string{"raid"}, p.shuffled("fetch", "raid", "verify", "identity", "reread")...), func(t *testing.T, when string, whole bool) {
+	p.torture(t, append([]string{"raid"}, p.shuffled("fetch", "raid", "verify", "identity", "table")...), func(t *testing.T, when string, whole bool) {
 		t.Helper()
 		for _, d := range p.disks {
 			if esp, ok := d.found(t, when, "esp", "vfat", whole); ok {
