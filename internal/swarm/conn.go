@@ -59,7 +59,7 @@ func newPeerConn(c net.Conn, timed func(int64, time.Duration)) net.Conn {
 	}
 	if raw.Control(func(fd uintptr) {
 		// A kernel without the option (before Linux 3.12) is only slower.
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 1<<30)
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, mostUnsent)
 	}) != nil {
 		return c
 	}
