@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 		os.Exit(roleServer())
 	case "client":
 		os.Exit(roleClient())
+	case "storm":
+		os.Exit(roleStorm())
 	}
 	goleak.VerifyTestMain(m)
 }
