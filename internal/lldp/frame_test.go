@@ -61,3 +61,23 @@ func TestWhichOneCounts(t *testing.T) {
 		})
 	}
 }
+
+// TestLinkWaitsForNobody: what is told of the link comes from DHCP's way; a console that hangs while the switch is shown on it, or an
+// interface that is not there, must not hold that up.
+func TestLinkWaitsForNobody(t *testing.T) {
+	hangs, goOn, failed := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	w := New(Options{
+		Heard: func(event.Switch) { close(hangs); <-goOn },
+		Log:   func(string, ...any) { close(failed) },
+	})
+	w.ports["n1"] = &port{name: "n1", stop: func() {}, up: make(chan struct{}), found: make(chan struct{})}
+	w.used = "n1"
+	go w.frame(w.ports["n1"], unhex(t, head+"0204 07737731 0402 0737 0602 0078 0e04 00140004 0000"))
+	<-hangs
+	w.Link("n1", nil, true)
+	w.used = ""
+	w.Link("sb-none", nil, false) // hangs for ever where it would wait
+	<-failed
+	close(goOn)
+	w.Close()
+}
