@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 )
 
@@ -111,7 +112,7 @@ func newUUIDs(t *testing.T, label string) {
 	}
 	target, fresh, parts := deployed("one")
 	d.judge(t, target, fresh, parts)
-	if n := nodeAt(t, s.URL, "one"); len(n.Warnings) != 1 || !strings.Contains(n.Warnings[0], "partition 3 keeps its UUID: XFS") {
+	if n := nodeAt(t, s.URL, "one"); len(n.Warnings) > 0 {
 		t.Errorf("warnings %q", n.Warnings)
 	}
 	_, again, partsAgain := deployed("one")
@@ -121,7 +122,7 @@ func newUUIDs(t *testing.T, label string) {
 		if again[n] != fresh[n] || partsAgain[i] != parts[i] {
 			t.Errorf("the second time %s has %s in %s, the first time %s in %s", n, again[n], partsAgain[i], fresh[n], parts[i])
 		}
-		if n != "xfs" && other[n] == fresh[n] || partsOther[i] == parts[i] {
+		if other[n] == fresh[n] || partsOther[i] == parts[i] {
 			t.Errorf("two nodes have %s %s in %s", n, other[n], partsOther[i])
 		}
 		if partsSame[i] != d.parts[i] || same[n] != d.old[n] {
@@ -130,18 +131,71 @@ func newUUIDs(t *testing.T, label string) {
 	}
 }
 
+// TestNewUUIDsWithLayout: a layout that moves the image's partitions, and gives one a PARTUUID of its own, goes together with new UUIDs: all
+// names lead somewhere.
+func TestNewUUIDsWithLayout(t *testing.T) {
+	const given = "0badcafe-0000-4000-8000-0000000000aa"
+	d, dir, file := makeUUIDDisk(t, "gpt"), t.TempDir(), sparse(t, 2*uuidSize)
+	imageOf(t, swarmbootProgram(t), dir, "full", d.path, "--root", "4", "--cmdline", "root=PARTUUID="+d.parts[3]+" quiet")
+	writeFiles(t, dir, map[string]string{"profiles/default.yaml": "newUUIDs: true\n", "layouts/other.yaml": fmt.Sprintf(`candidates:
+  - name: one
+    disks:
+      - name: os
+        select: %s
+        partitions:
+          - {name: root, image: 4, uuid: %s}
+          - {name: xfs, image: 3, mount: /srv}
+          - {name: esp, image: 1, type: esp}
+          - {name: swap, image: 2}
+`, file, given)})
+	s := &testServer{URL: wholeServer(t, dir)}
+	p := startLayout(t, s, "other", "--image", "full", "--node", "one")
+	if c := p.code(); c != cli.CodeDone {
+		t.Fatalf("code %d\n%s", c, p.err.String())
+	}
+	fresh, parts := map[string]string{}, map[string]string{}
+	var root int64
+	for id, part := range sfdisk(t, file) {
+		fresh[part.Name], parts[part.Name] = probed(t, file, part.Start*512), strings.ToLower(id)
+		if part.Name == "root" {
+			root = part.Start * 512
+		}
+	}
+	for _, n := range uuidOrder {
+		if fresh[n] == "" || fresh[n] == d.old[n] {
+			t.Errorf("%s has the UUID %q, and had %q", n, fresh[n], d.old[n])
+		}
+	}
+	if parts["root"] != given || parts["xfs"] == d.parts[2] {
+		t.Errorf("PARTUUIDs %v", parts)
+	}
+	change := strings.NewReplacer(rootID, fresh["root"], d.old["esp"], fresh["esp"], d.old["swap"], fresh["swap"], d.old["xfs"], fresh["xfs"], d.parts[2], parts["xfs"], d.parts[3], given).Replace
+	if got := inImage(t, file, root, "/boot/grub/grub.cfg"); got != change(d.grub) {
+		t.Errorf("grub.cfg: %q, want %q", got, change(d.grub))
+	}
+	fstab := inImage(t, file, root, "/etc/fstab")
+	for line := range strings.Lines(change(d.fstab)) {
+		if f := strings.Fields(line); f[1] != "none" && !strings.Contains(fstab, line) {
+			t.Errorf("fstab has no line %q:\n%s", line, fstab)
+		}
+	}
+	if !strings.Contains(fstab, "/srv") || strings.Contains(fstab, d.old["xfs"]) || strings.Contains(fstab, d.old["swap"]) {
+		t.Errorf("fstab:\n%s", fstab)
+	}
+}
+
 // judge compares what blkid found on a target with the disk, and reads the files that name it.
 func (d *uuidDisk) judge(t *testing.T, target string, fresh map[string]string, parts []string) {
 	t.Helper()
 	for i, n := range uuidOrder {
-		if kept := n == "xfs"; (fresh[n] == d.old[n]) != kept {
+		if fresh[n] == d.old[n] {
 			t.Errorf("%s has %s, and had %s", n, fresh[n], d.old[n])
 		}
 		if parts[i] == d.parts[i] {
 			t.Errorf("partition %d has %s as before", i+1, parts[i])
 		}
 	}
-	change := strings.NewReplacer(rootID, fresh["root"], d.old["esp"], fresh["esp"], d.old["swap"], fresh["swap"], d.parts[2], parts[2], d.parts[3], parts[3]).Replace
+	change := strings.NewReplacer(rootID, fresh["root"], d.old["esp"], fresh["esp"], d.old["swap"], fresh["swap"], d.old["xfs"], fresh["xfs"], d.parts[2], parts[2], d.parts[3], parts[3]).Replace
 	for name, want := range map[string]string{"/etc/fstab": change(d.fstab), "/boot/grub/grub.cfg": change(d.grub), "/etc/hostname": rootID + "\n"} {
 		if got := inImage(t, target, uuidOff["root"], name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
@@ -149,6 +203,8 @@ func (d *uuidDisk) judge(t *testing.T, target string, fresh map[string]string, p
 	}
 	tool(t, "e2fsck", "-fn", fmt.Sprintf("%s?offset=%d", target, uuidOff["root"]))
 	tool(t, "sfdisk", "--verify", target)
+	attached(t, target, imagefmt.Partition{Start: uuidOff["xfs"], Length: uuidLength["xfs"]}, func(dev string) { tool(t, "timeout", "60", "xfs_repair", "-n", dev) })
+	mounted(t, target, "xfs", imagefmt.Partition{Start: uuidOff["xfs"], Length: uuidLength["xfs"]}, func(string) {})
 	if !d.vfat {
 		return
 	}

@@ -33,8 +33,12 @@ power does not start half made; the kernel shows the partitions. What looks into
 A hook that fails makes the deployment fail, the end of its output is in "status" and in the server's log.
 
 newUUIDs derives UUIDs from the names of node and image: GUIDs of disk and partitions, UUIDs of ext2, ext3, ext4 (which gets the feature
-metadata_csum_seed: Linux 4.4, e2fsprogs 1.43, GRUB 2.12 or that of Debian 12) and swap, volume IDs of FAT. They replace the old ones in fstab, crypttab, GRUB's and
-systemd-boot's files and kernel command lines, but not inside an initrd or in a GRUB for BIOS that searches by UUID. XFS, btrfs and LVM keep theirs, with a warning.
+metadata_csum_seed: Linux 4.4, e2fsprogs 1.43, GRUB 2.12 or that of Debian 12), XFS (feature meta_uuid: Linux 4.3), btrfs (metadata_uuid: Linux 5.0) and swap, volume IDs of FAT. They replace the old ones in fstab, crypttab, GRUB's and
+systemd-boot's files and kernel command lines, but not inside an initrd or in a GRUB for BIOS that searches by UUID. What cannot
+be changed safely (a log to be replayed, XFS of version 4, several devices of btrfs) keeps its UUID, with a warning; an image with LVM is refused.
+
+With action: plan among the parameters the node writes nothing: it shows on its console, on the status page and in "swarmboot status" what it
+would do to which disks, and why. The next time it boots it does what the profile says then.
 
 Parameters that a node's kernel command line gives win over the profile's. Of the image is kept what the profile does not
 name. Everything but the image itself is checked before the first write to the disk.
@@ -42,7 +46,7 @@ name. Everything but the image itself is checked before the first write to the d
 `
 
 // profileExample has every field.
-const profileExample = `    parameters: {disk: "size=400G..", then: reboot, verify: readback, append: quiet, grow: none, seed: 5m, rack: r7, onerror: reboot,
+const profileExample = `    parameters: {action: deploy, disk: "size=400G..", then: reboot, verify: readback, append: quiet, grow: none, seed: 5m, rack: r7, onerror: reboot,
       bootentry: first, layout: raid1} # a layout instead of disk and grow
     hostname: node-7.example.org       # and its line in /etc/hosts
     machineID: reset                   # or keep

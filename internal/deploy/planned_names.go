@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"swarmboot/imagefmt"
 	"swarmboot/internal/event"
 	"swarmboot/internal/target"
 	"swarmboot/internal/target/identity"
@@ -41,11 +42,17 @@ func (w *planned) renamed() map[string]string {
 
 // fsCopies are all places that have a copy of a file system of the image in which files may name partitions.
 func (w *planned) fsCopies() []fsCopy {
+	return slices.DeleteFunc(w.copies(), func(c fsCopy) bool {
+		p, err := partExtent(w.m, c.number)
+		return err != nil || c.number == 0 || c.number == w.m.Boot.Root || !slices.Contains([]string{"ext2", "ext3", "ext4", "vfat"}, p.FileSystem)
+	})
+}
+
+// copies are all places of the image's partitions, or of a bare file system.
+func (w *planned) copies() []fsCopy {
 	var all []fsCopy
 	for _, c := range w.plan.Contents {
-		p, err := partExtent(w.m, c.Image)
-		if err != nil || c.Source.Len == 0 || c.Image == 0 || c.Image == w.m.Boot.Root ||
-			!slices.Contains([]string{"ext2", "ext3", "ext4", "vfat"}, p.FileSystem) {
+		if c.Source.Len == 0 || c.Image == 0 && w.m.Table.Kind != imagefmt.TableNone {
 			continue
 		}
 		all = append(all, fsCopy{c.Image, func(ctx context.Context) (string, func() error, error) { return w.attachRef(ctx, c.On) }})
@@ -61,7 +68,7 @@ type fsCopy struct {
 
 // renameStep has the deployed system's files and boot loaders name what has moved.
 func (e *engine) renameStep() step {
-	return step{name: event.PhaseUUIDs, run: e.rename, when: func() bool { return len(e.w.renamed()) > 0 }}
+	return step{name: event.PhaseUUIDs, run: e.rename, when: func() bool { return len(e.w.renamed()) > 0 && !e.hasNewUUIDs() }}
 }
 
 // rename puts the names of the places in the place of the image's names. Until it has come to a good end the disks count as

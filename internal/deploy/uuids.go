@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -26,8 +27,10 @@ func (e *engine) prepareUUIDs(p *params.Profile) error {
 	if os.Geteuid() != 0 {
 		return errors.New("newUUIDs: the deployed system can be changed by root only: its file systems have to be mounted")
 	}
-	if e.hasLayout() {
-		return errors.New("newUUIDs: not together with a layout, which has UUIDs of its own")
+	for _, p := range e.m.Table.Partitions {
+		if p.FileSystem == "LVM2_member" {
+			return fmt.Errorf("newUUIDs: partition %d of the image holds LVM volumes: the UUIDs of volumes and of what is in them cannot be changed here", p.Number)
+		}
 	}
 	if err := target.CheckRoot(e.m); err != nil {
 		return fmt.Errorf("newUUIDs: %w", err)
@@ -79,16 +82,9 @@ func (e *engine) uuids(ctx context.Context) error {
 		return err
 	}
 	e.w.setWhole(false)
-	numbers := []int{0}
-	if e.m.Table.Kind != imagefmt.TableNone {
-		numbers = nil
-		for _, p := range e.m.Table.Partitions {
-			numbers = append(numbers, p.Number)
-		}
-	}
 	done := 0
-	for _, n := range numbers {
-		fresh, err := e.changeFileSystem(ctx, n)
+	for _, c := range e.w.copies() {
+		fresh, err := e.changeFileSystem(ctx, c)
 		if err != nil {
 			return err
 		}
@@ -96,8 +92,9 @@ func (e *engine) uuids(ctx context.Context) error {
 			done++
 		}
 	}
+	e.followPlaces()
 	e.m.Boot.Cmdline = identity.ReplaceText(e.m.Boot.Cmdline, e.changed)
-	files, err := e.changeReferences(ctx, numbers)
+	files, err := e.changeReferences(ctx)
 	if err != nil {
 		return err
 	}
@@ -109,13 +106,28 @@ func (e *engine) uuids(ctx context.Context) error {
 	return nil
 }
 
-// changeFileSystem gives the file system in partition n a new identifier, where that is possible.
-func (e *engine) changeFileSystem(ctx context.Context, n int) (bool, error) {
-	i := e.partition(n)
-	if i >= 0 && extended(e.m.Table, i) {
-		return false, nil
+// followPlaces has files name what the image's partitions have become: the PARTUUIDs that freshTable made are those of their places, but
+// where a layout says otherwise, and an array has none.
+func (e *engine) followPlaces() {
+	names := e.w.renamed()
+	for old, fresh := range maps.Clone(e.changed) {
+		if now, ok := names[fresh]; ok {
+			e.changed[old] = now
+		}
+		for _, prefix := range []string{identity.PartUUID, identity.ByPartUUID} {
+			if now, ok := names[prefix+fresh]; ok {
+				delete(e.changed, old)
+				e.changed[prefix+old] = now
+			}
+		}
 	}
-	device, release, err := e.w.attach(ctx, n)
+}
+
+// changeFileSystem gives a copy of a file system of the image a new identifier, where that is possible.
+func (e *engine) changeFileSystem(ctx context.Context, c fsCopy) (bool, error) {
+	n := c.number
+	i := e.partition(n)
+	device, release, err := c.attach(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -135,7 +147,7 @@ func (e *engine) changeFileSystem(ctx context.Context, n int) (bool, error) {
 	}
 	if i >= 0 {
 		// What an earlier run that was cut off has changed already is named as in the image.
-		if old := e.m.Table.Partitions[i].FSUUID; old != "" {
+		if old := e.m.Table.Partitions[i].FSUUID; old != "" && old != ch.New {
 			e.changed[strings.ToLower(old)] = ch.New
 		}
 		e.m.Table.Partitions[i].FSUUID = ch.New
@@ -153,14 +165,8 @@ func (e *engine) partition(n int) int {
 	return -1
 }
 
-// extended says whether a partition only contains others.
-func extended(t imagefmt.Table, i int) bool {
-	kind := t.Partitions[i].Type
-	return t.Kind == imagefmt.TableMBR && (kind == "0x05" || kind == "0x0f" || kind == "0x85")
-}
-
 // changeReferences looks through the root and through every partition that may be /boot or hold a boot loader.
-func (e *engine) changeReferences(ctx context.Context, numbers []int) (files []string, err error) {
+func (e *engine) changeReferences(ctx context.Context) (files []string, err error) {
 	change := func(device string) error {
 		return target.ChangeFiles(ctx, device, func(dir string) error {
 			found, err := identity.Replace(ctx, dir, e.changed)
@@ -176,22 +182,13 @@ func (e *engine) changeReferences(ctx context.Context, numbers []int) (files []s
 	if err != nil {
 		return nil, fmt.Errorf("root: %w", err)
 	}
-	for _, n := range numbers {
-		i := e.partition(n)
-		if i < 0 || n == e.m.Boot.Root && e.m.Boot.Volume == nil {
-			continue
-		}
-		switch e.m.Table.Partitions[i].FileSystem {
-		case "ext2", "ext3", "ext4", "vfat":
-		default:
-			continue
-		}
-		device, release, err := e.w.attach(ctx, n)
+	for _, c := range e.w.fsCopies() {
+		device, release, err := c.attach(ctx)
 		if err != nil {
 			return nil, err
 		}
 		if err := errors.Join(change(device), release()); err != nil {
-			return nil, fmt.Errorf("partition %d: %w", n, err)
+			return nil, fmt.Errorf("partition %d: %w", c.number, err)
 		}
 	}
 	return files, nil
@@ -199,5 +196,8 @@ func (e *engine) changeReferences(ctx context.Context, numbers []int) (files []s
 
 // uuidStep is the step that uuids does.
 func (e *engine) uuidStep() step {
-	return step{name: event.PhaseUUIDs, run: e.uuids, when: func() bool { return e.profile != nil && e.profile.HasNewUUIDs() }}
+	return step{name: event.PhaseUUIDs, run: e.uuids, when: e.hasNewUUIDs}
 }
+
+// hasNewUUIDs says whether this node gets UUIDs of its own; the step for them does what renameStep does too.
+func (e *engine) hasNewUUIDs() bool { return e.profile != nil && e.profile.HasNewUUIDs() }

@@ -1,12 +1,14 @@
 package deploy
 
 import (
+	"maps"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/layout"
 	"swarmboot/internal/params"
 	"swarmboot/internal/target"
 )
@@ -35,20 +37,47 @@ func TestPrepareUUIDs(t *testing.T) {
 		t.Skip("needs root")
 	}
 	yes := true
+	lvm := imagefmt.Table{Kind: imagefmt.TableGPT, Partitions: []imagefmt.Partition{{Number: 1, FileSystem: "ext4"}, {Number: 2, FileSystem: "LVM2_member"}}}
 	p := &params.Profile{NewUUIDs: &yes}
 	segment := imagefmt.VolumeSegment{Off: 0, Len: 512}
 	for _, tt := range []struct {
 		o    Options
+		t    imagefmt.Table
 		v    *imagefmt.Volume
 		want string
 	}{
-		{Options{}, nil, ""},
-		{Options{Layout: "raid1"}, nil, "not together with a layout"},
-		{Options{}, &imagefmt.Volume{Name: "vg/root", Segments: []imagefmt.VolumeSegment{segment, segment}}, "lies in 2 pieces"},
+		{Options{}, imagefmt.Table{}, nil, ""},
+		{Options{Layout: "raid1"}, imagefmt.Table{}, nil, ""},
+		{Options{}, lvm, nil, "partition 2 of the image holds LVM volumes"},
+		{Options{}, imagefmt.Table{}, &imagefmt.Volume{Name: "vg/root", Segments: []imagefmt.VolumeSegment{segment, segment}}, "lies in 2 pieces"},
 	} {
-		e := &engine{o: tt.o, m: &imagefmt.Manifest{Boot: imagefmt.Boot{Volume: tt.v}}}
+		e := &engine{o: tt.o, m: &imagefmt.Manifest{Table: tt.t, Boot: imagefmt.Boot{Volume: tt.v}}}
 		if err := e.prepareUUIDs(p); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%v, want %q", err, tt.want)
+		}
+	}
+}
+
+// Files name what the image's partitions have become, by their new names where these exist.
+func TestFollowPlaces(t *testing.T) {
+	m := rootedImage()
+	e := &engine{m: m, changed: map[string]string{}}
+	freshTable(&m.Table, func(what string) [16]byte { return target.DeriveUUID("node", what) }, e.changed)
+	fresh := strings.ToLower(m.Table.Partitions[0].UUID)
+	old := strings.ToLower(imageRoot)
+	same, moved := planOn("/dev/x"), planOn("/dev/x")
+	same.Disks[0].Table.Partitions[0].UUID, moved.Disks[0].Table.Partitions[0].UUID = fresh, otherUUID
+	for name, c := range map[string]struct {
+		plan *layout.Plan
+		want map[string]string
+	}{
+		"as the table says": {same, map[string]string{old: fresh}},
+		"as a layout says":  {moved, map[string]string{old: strings.ToLower(otherUUID)}},
+		"in an array":       {onArray(planOn("/dev/x")), map[string]string{"PARTUUID=" + old: "UUID=" + rootFS, "/dev/disk/by-partuuid/" + old: "/dev/disk/by-uuid/" + rootFS}},
+	} {
+		e := &engine{m: m, w: &planned{m: m, plan: c.plan}, changed: map[string]string{old: fresh}}
+		if e.followPlaces(); !maps.Equal(e.changed, c.want) {
+			t.Errorf("%s: %v, want %v", name, e.changed, c.want)
 		}
 	}
 }

@@ -119,7 +119,7 @@ type Mount struct {
 // ProfileNames lists the parameters, without Prefix, that a profile can give. The others are needed before a node can
 // ask for its profile.
 func ProfileNames() []string {
-	return []string{"append", "bootentry", "disk", "grow", "layout", "onerror", "rack", "seed", "then", "verify"}
+	return []string{"action", "append", "bootentry", "disk", "grow", "layout", "onerror", "rack", "seed", "then", "verify"}
 }
 
 // Given returns the names, without Prefix, of the parameters that a kernel command line gives.
@@ -193,6 +193,8 @@ func (p *Profile) parameter(c *Config, name string) error {
 		return fmt.Errorf("no such parameter%s", hint(name))
 	case !slices.Contains(ProfileNames(), name):
 		return fmt.Errorf("is needed before the profile is read: it can only stand on the kernel command line")
+	case name == "action" && p.Parameters[name] == string(ActionShell):
+		return fmt.Errorf("%s can only stand on the kernel command line: a node that asks for its profile deploys or plans", ActionShell)
 	}
 	return d.set(c, p.Parameters[name])
 }

@@ -85,6 +85,7 @@ func TestParseErrors(t *testing.T) {
 		{"parameters:\n  thne: kexec\n", "x.yaml:2:3: parameters.thne: no such parameter; swarmboot.then?"},
 		{"parameters:\n  then: halt\n", "x.yaml:2:3: parameters.then: want one of kexec"},
 		{"parameters:\n  server: http://x\n", "x.yaml:2:3: parameters.server: is needed before"},
+		{"parameters:\n  action: shell\n", "x.yaml:2:3: parameters.action: shell can only stand on the kernel command line"},
 		{"ssh:\n  hostKeys: new\n", "x.yaml:2:3: ssh.hostKeys: "},
 		{"ssh:\n  authorizedKeys:\n    root:\n      - ssh-rsa AAAA\n", "x.yaml:4:9: ssh.authorizedKeys.root[0]: "},
 		{"ssh:\n  authorizedKeys:\n    ../x: []\n", "x.yaml:3:5: ssh.authorizedKeys.../x: not the name"},

@@ -15,7 +15,7 @@ import (
 
 // Identifier changes what tells the file system on a device from others of its kind.
 type Identifier struct {
-	Kind     string // ext4 (also ext2 and ext3), swap or vfat
+	Kind     string // ext4 (also ext2 and ext3), xfs, btrfs, swap or vfat
 	Old, New string // as in fstab: a UUID, or XXXX-XXXX for vfat
 }
 
@@ -82,9 +82,16 @@ func changeIdentifier(d device, id [16]byte) (Identifier, error) {
 	case string(head[:8]) == "LABELONE" || string(head[512:520]) == "LABELONE":
 		return Identifier{}, &KeptError{"LVM2_member", "LVM's groups and volumes keep their UUIDs, and so do the file systems in them"}
 	case string(head[:4]) == "XFSB":
-		return Identifier{}, &KeptError{"xfs", "XFS keeps its UUID: nothing but an unmounted file system's own tool changes it"}
+		return changeXFS(d, head, id)
 	}
-	return Identifier{}, &KeptError{"", "no file system whose UUID can be changed (ext2, ext3, ext4, swap, vfat)"}
+	magic := make([]byte, 8)
+	if err := readFull(d, magic, btrfsOffset+64); err != nil {
+		return Identifier{}, err
+	}
+	if string(magic) == "_BHRfS_M" {
+		return changeBtrfs(d, id)
+	}
+	return Identifier{}, &KeptError{"", "no file system whose UUID can be changed (ext2, ext3, ext4, XFS, btrfs, swap, vfat)"}
 }
 
 const swapIDOff = 1024 + 12 // linux/swap.h, union swap_header

@@ -1,6 +1,8 @@
 package target
 
 import (
+	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,7 +35,11 @@ var uuidCases = []struct {
 	{"FAT16", "32M", "mkfs.fat -F 16", "fsck.fat -n", ""},
 	{"FAT32", "64M", "mkfs.fat -F 32", "fsck.fat -n", ""},
 	{"FAT32 of large sectors", "300M", "mkfs.fat -F 32 -S 4096 -s 1", "fsck.fat -n", ""},
-	{"XFS", "320M", "mkfs.xfs -q", "xfs_repair -n", "XFS keeps"},
+	{"XFS", "320M", "mkfs.xfs -q", "timeout 60 xfs_repair -n", ""},
+	{"XFS with large sectors", "400M", "mkfs.xfs -q -s size=4096 -m reflink=1,rmapbt=1 -l su=32k", "timeout 60 xfs_repair -n", ""},
+	{"XFS of version 4", "320M", "mkfs.xfs -q -m crc=0,finobt=0", "timeout 60 xfs_repair -n", "version 5"},
+	{"btrfs", "256M", "mkfs.btrfs -q", "btrfs check", ""},
+	{"btrfs with other checksums", "256M", "mkfs.btrfs -q --csum xxhash", "btrfs check", "not CRC-32C"},
 	{"nothing", "1M", "true", "", "no file system"},
 }
 
@@ -66,6 +72,8 @@ func TestChangeIdentifier(t *testing.T) {
 			}
 			if ch.Kind == "ext4" {
 				checkBackups(t, path, ch.New)
+			}
+			if ch.Kind == "ext4" || ch.Kind == "xfs" || ch.Kind == "btrfs" {
 				mounts(t, path)
 			}
 			again, err := ChangeIdentifier(path, id)
@@ -86,7 +94,7 @@ func TestChangeIdentifier(t *testing.T) {
 
 func blkid(t *testing.T, path string) string {
 	t.Helper()
-	if b, err := os.ReadFile(path); err == nil && strings.Trim(string(b[:4096]), "\x00") == "" {
+	if b, err := os.ReadFile(path); err == nil && strings.Trim(string(b[:min(len(b), 128<<10)]), "\x00") == "" {
 		return ""
 	}
 	return run(t, "blkid", "-p", "-s", "UUID", "-o", "value", path)
@@ -140,6 +148,62 @@ func mounts(t *testing.T, path string) {
 	}
 }
 
+// TestChangeUsedXFS: an XFS that was used has a log with records of many kinds and lengths; the kernel mounts it with the new UUID,
+// and uses it, and xfs_repair has nothing to say. One that was not unmounted keeps its UUID.
+func TestChangeUsedXFS(t *testing.T) {
+	for _, options := range []string{"logbsize=256k", "logbsize=32k", "logbufs=2,logbsize=64k"} {
+		path, dir := filepath.Join(t.TempDir(), "fs"), t.TempDir()
+		run(t, "truncate", "-s", "400M", path)
+		run(t, "mkfs.xfs", "-q", "-m", "reflink=1,rmapbt=1", path)
+		busy := func(name string) {
+			t.Helper()
+			run(t, "mount", "-o", "loop,"+options, path, dir)
+			run(t, "sh", "-c", fmt.Sprintf("cd %s && for n in 1 2 3; do mkdir -p %s/$n && for i in $(seq 800); do echo text $i >%s/$n/$i; done; sync; done; rm -r %s/2", dir, name, name, name))
+			run(t, "umount", dir)
+		}
+		busy("a")
+		busy("b")
+		for i := range 2 {
+			ch, err := ChangeIdentifier(path, DeriveUUID(options, fmt.Sprint(i)))
+			if err != nil || ch.Kind != "xfs" || blkid(t, path) != ch.New {
+				t.Fatalf("%s: %+v, %v", options, ch, err)
+			}
+			run(t, "timeout", "60", "xfs_repair", "-n", path)
+			busy(fmt.Sprint("c", i))
+			run(t, "timeout", "60", "xfs_repair", "-n", path)
+		}
+		run(t, "mount", "-o", "loop,ro", path, dir)
+		if b, err := os.ReadFile(filepath.Join(dir, "a/3/800")); err != nil || string(b) != "text 800\n" {
+			t.Errorf("%s: %q, %v", options, b, err)
+		}
+		run(t, "umount", dir)
+		run(t, "mount", "-o", "loop", path, dir)
+		run(t, "sh", "-c", "echo x >"+filepath.Join(dir, "dirty")+" && xfs_io -x -c 'shutdown -f' "+dir)
+		run(t, "umount", dir)
+		before := blkid(t, path)
+		if _, err := ChangeIdentifier(path, DeriveUUID("dirty")); Kept(err) == nil || !strings.Contains(err.Error(), "log is to be replayed") || blkid(t, path) != before {
+			t.Errorf("%s, dirty: %v", options, err)
+		}
+	}
+}
+
+// blankMemory can be zeroed.
+type blankMemory struct{ memory }
+
+func (m blankMemory) Zero(_ context.Context, off, n int64) error {
+	clear(m.memory[off : off+n])
+	return nil
+}
+
+// xfsLogStart is where the log of an XFS begins.
+func xfsLogStart(m memory) int64 {
+	v, err := openXFS(m, m[:4096])
+	if err != nil {
+		panic(err)
+	}
+	return v.logStart
+}
+
 func TestDeriveUUID(t *testing.T) {
 	a, b := DeriveUUID("a", "bc"), DeriveUUID("ab", "c")
 	if a == b || a != DeriveUUID("a", "bc") || a[6]>>4 != 8 || a[8]>>6 != 2 {
@@ -169,9 +233,30 @@ func FuzzChangeIdentifier(f *testing.F) {
 	head := make([]byte, 4096)
 	copy(head[1024+56:], "\x53\xef")
 	f.Add(head)
+	// The first superblock and the last record of the log, brought near each other; a btrfs.
+	xfs := make(memory, 320<<20)
+	if err := MakeXFS(f.Context(), blankMemory{xfs}, int64(len(xfs)), XFS{}); err != nil {
+		f.Fatal(err)
+	}
+	near := append([]byte(nil), xfs[:4096]...)
+	near = append(near, xfs[xfsLogStart(xfs):][:4096]...)
+	binary.BigEndian.PutUint64(near[48:], 1)
+	binary.BigEndian.PutUint32(near[96:], 8)
+	f.Add(near)
+	btrfs := make([]byte, 68<<10)
+	copy(btrfs[btrfsOffset+64:], "_BHRfS_M")
+	btrfs[btrfsOffset+btrfsDevicesOff] = 1
+	f.Add(btrfs)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m := make(memory, 1<<20)
 		copy(m, b)
+		if string(b[:min(4, len(b))]) == "XFSB" && len(b) >= 512 { // sums that are right let it go on
+			if sector := int(binary.BigEndian.Uint16(b[102:])); sector >= 512 && sector <= len(m) {
+				clear(m[xfsSumOff : xfsSumOff+4])
+				binary.LittleEndian.PutUint32(m[xfsSumOff:], ^crc32c(^uint32(0), m[:sector]))
+			}
+		}
+		binary.LittleEndian.PutUint32(m[btrfsOffset:], ^crc32c(^uint32(0), m[btrfsOffset+32:][:btrfsSuperSize-32]))
 		changeIdentifier(m, DeriveUUID("x")) //nolint:errcheck // it must end, within bounds
 	})
 }
