@@ -60,7 +60,10 @@ func profileCode(err error) int {
 func (e *engine) settle(p *params.Profile) error {
 	o := &e.o
 	c := &params.Config{Disk: o.Disk, Verify: o.Verify, Then: params.Then(o.Then), OnError: params.OnError(o.OnError), Append: o.Append,
-		Seed: o.Seed, Grow: o.Grow, BootEntry: o.BootEntry}
+		Seed: o.Seed, Grow: o.Grow, BootEntry: o.BootEntry, Action: params.ActionDeploy}
+	if o.Plan {
+		c.Action = params.ActionPlan
+	}
 	given := o.Given
 	if given["disk"] || given["layout"] { // one choice: which disks are meant
 		given = maps.Clone(given)
@@ -74,7 +77,7 @@ func (e *engine) settle(p *params.Profile) error {
 		return errors.New("parameters: disk and layout: the layout says which disks are meant; give one of the two")
 	}
 	o.Layout, o.Rack = c.Layout, c.Rack
-	o.BootEntry = c.BootEntry
+	o.BootEntry, o.Plan = c.BootEntry, c.Action == params.ActionPlan
 	o.Disk, o.Verify, o.Then, o.OnError, o.Append, o.Seed, o.Grow = c.Disk, c.Verify, string(c.Then), string(c.OnError), c.Append, c.Seed, c.Grow
 	return nil
 }
@@ -141,7 +144,7 @@ func (e *engine) download(ctx context.Context, from, sum string, limit int64) ([
 func (e *engine) identity(ctx context.Context) (err error) {
 	var done []string
 	err = e.inRoot(ctx, func(dir, _ string) (err error) {
-		done, err = identity.Apply(ctx, dir, identity.Options{Profile: e.profile, Node: e.o.Node, MAC: e.mac, Contents: e.contents})
+		done, err = identity.Apply(ctx, dir, identity.Options{Profile: e.profile, Node: e.o.Node, MAC: e.mac, Contents: e.contents, Mount: e.mountOwn(ctx)})
 		return err
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,6 +37,9 @@ func UnmountLeft() error {
 		if err := unix.Unmount(dir, 0); err != nil {
 			errs = append(errs, fmt.Errorf("unmount %s, which a process that has ended has left: %w", dir, err))
 			continue
+		}
+		if slices.ContainsFunc(left, func(other string) bool { return strings.HasPrefix(dir, other+"/") }) {
+			continue // a directory of the deployed system: MountAt
 		}
 		_ = os.Remove(dir)
 		if parent := filepath.Dir(dir); parent != filepath.Clean(os.TempDir()) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +22,7 @@ type Options struct {
 	Node     string            // the node's name on the server
 	MAC      string            // what params.MACBoot stands for
 	Contents map[string][]byte // of the files that the profile gives by URL, by path; verified
+	Mount    Mounter           // nil: what lies in other file systems cannot be changed
 }
 
 type job struct {
@@ -30,6 +30,8 @@ type job struct {
 	o    Options
 	p    *params.Profile
 	done []string
+
+	unmounts []func() error
 }
 
 // Apply changes the system whose root file system is mounted read-write on dir. It returns what it did, for people; after an
@@ -44,7 +46,8 @@ func Apply(ctx context.Context, dir string, o Options) (done []string, err error
 		return nil, errors.New("there is no /etc with /usr or /bin: not the root of a system, or one in a subvolume")
 	}
 	j := &job{tree: t, o: o, p: o.Profile}
-	for _, step := range []func() error{j.readMounts, j.machineID, j.hostname, j.hostKeys, j.authorizedKeys, j.network,
+	defer func() { err = errors.Join(err, j.unmountAll()) }()
+	for _, step := range []func() error{j.readMounts, j.mountWanted, j.machineID, j.hostname, j.hostKeys, j.authorizedKeys, j.network,
 		j.cloudInit, j.files, j.fstab} {
 		if ctx.Err() != nil {
 			return j.done, context.Cause(ctx)
@@ -65,27 +68,6 @@ func (t *tree) text(name string) (string, error) {
 		return "", nil
 	}
 	return string(b), err
-}
-
-// readMounts finds out where files would be hidden under other file systems.
-func (j *job) readMounts() error {
-	fstab, err := j.text("/etc/fstab")
-	if err != nil {
-		return err
-	}
-	for _, m := range j.p.Fstab {
-		fstab += "\n" + fstabLine(m)
-	}
-	for line := range strings.Lines(fstab) {
-		f := strings.Fields(line)
-		if len(f) < 4 || strings.HasPrefix(f[0], "#") || slices.Contains(strings.Split(f[3], ","), "noauto") {
-			continue
-		}
-		if dir := path.Clean(unescape(f[1])); strings.HasPrefix(dir, "/") && dir != "/" {
-			j.mounts = append(j.mounts, dir)
-		}
-	}
-	return nil
 }
 
 // machineID empties /etc/machine-id, so that the first boot makes a new one (machine-id(5), FIRST BOOT SEMANTICS). D-Bus

@@ -23,8 +23,10 @@ const (
 // most (openat2(2), RESOLVE_IN_ROOT), as they do in the system once it runs, and nothing outside can be reached.
 type tree struct {
 	root   *os.File
-	base   string   // path of root, as the kernel says
-	mounts []string // where other file systems are mounted once the system runs
+	base   string       // path of root, as the kernel says
+	mounts []mountPoint // where other file systems are mounted once the system runs, and are not now
+
+	crosses bool // file systems of the system are mounted in it
 }
 
 func openTree(dir string) (*tree, error) {
@@ -45,10 +47,11 @@ func (t *tree) close() { t.root.Close() }
 func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
 
 func (t *tree) open(name string, flags uint64) (*os.File, error) {
-	fd, err := unix.Openat2(int(t.root.Fd()), name, &unix.OpenHow{
-		Flags:   flags | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
-	})
+	resolve := uint64(unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS)
+	if !t.crosses {
+		resolve |= unix.RESOLVE_NO_XDEV
+	}
+	fd, err := unix.Openat2(int(t.root.Fd()), name, &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: resolve})
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
@@ -233,9 +236,13 @@ func (t *tree) kept(p place) error {
 		return fmt.Errorf("%s: nothing is kept on the disk there", p.path)
 	}
 	for _, m := range t.mounts {
-		if p.path == m || strings.HasPrefix(p.path, m+"/") {
+		if p.path == m.dir || strings.HasPrefix(p.path, m.dir+"/") {
 			p.close()
-			return fmt.Errorf("%s: the system mounts another file system on %s, which would hide it", p.path, m)
+			why := fmt.Sprintf("%s is none of the image's own partitions", m.device)
+			if m.why != "" {
+				why = m.why
+			}
+			return fmt.Errorf("%s: the system mounts another file system on %s, which would hide it (%s)", p.path, m.dir, why)
 		}
 	}
 	return nil
