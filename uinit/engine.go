@@ -65,7 +65,7 @@ func nodeID(boot, lease net.HardwareAddr) string {
 	return lease.String()
 }
 
-// settle takes over what the node's profile on the server makes of then= and onerror=. Without it, as after a crash of the
+// settle takes over what the node's profile on the server makes of then=, onerror= and action=. Without it, as after a crash of the
 // engine, the command line holds.
 func settle(cfg *params.Config, path string) {
 	b, err := os.ReadFile(path)
@@ -77,7 +77,7 @@ func settle(cfg *params.Config, path string) {
 		return
 	}
 	p := params.Profile{Parameters: map[string]string{}}
-	for name, v := range map[string]string{"then": s.Then, "onerror": s.OnError} {
+	for name, v := range map[string]string{"then": s.Then, "onerror": s.OnError, "action": s.Action} {
 		if v != "" {
 			p.Parameters[name] = v
 		}

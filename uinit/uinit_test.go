@@ -144,6 +144,7 @@ func TestSettle(t *testing.T) {
 		onError params.OnError
 	}{
 		{`{"then":"poweroff","onError":"reboot"}`, params.ThenPowerOff, params.OnErrorReboot},
+		{`{"then":"reboot","onError":"","action":"plan"}`, params.ThenReboot, params.OnErrorShell},
 		{`{"then":"exit","onError":""}`, params.ThenKexec, params.OnErrorShell},
 		{`{"then":"powero`, params.ThenKexec, params.OnErrorShell},
 		{"", params.ThenKexec, params.OnErrorShell},
@@ -156,8 +157,8 @@ func TestSettle(t *testing.T) {
 		}
 		cfg := params.Default()
 		settle(cfg, path)
-		if cfg.Then != tt.then || cfg.OnError != tt.onError {
-			t.Errorf("%q: then %s, onerror %s", tt.text, cfg.Then, cfg.OnError)
+		if cfg.Then != tt.then || cfg.OnError != tt.onError || (cfg.Action == params.ActionPlan) != strings.Contains(tt.text, "plan") {
+			t.Errorf("%q: then %s, onerror %s, action %s", tt.text, cfg.Then, cfg.OnError, cfg.Action)
 		}
 	}
 }

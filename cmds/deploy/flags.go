@@ -60,7 +60,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	f.StringVar(&c.o.Image, "image", "", "`NAME` of the image")
 	f.StringVar(&c.o.Disk, "disk", "", "`DISK` to overwrite")
 	f.StringVar(&c.o.Layout, "layout", "", "`LAYOUT` that says which disks, partitions and arrays the image goes to: a name on the server, or a\nfile that ends in .json; instead of --disk")
-	f.BoolVar(&c.o.Plan, "plan", false, "show what would be done to which disks, and write nothing")
+	f.BoolVar(&c.o.Plan, "plan", false, "show what would be done to which disks, and write nothing; --plan=false where the node's profile says action: plan")
 	f.StringVar(&verify, "verify", "", "none, write (every hash is checked on what is written) or readback (and on what the\ndisk returns afterwards); default write")
 	f.StringVar(&grow, "grow", "", "on a disk of another size than the image's: last (the last partition grows into the rest, and its file\nsystem with it), proportional (so do all that can grow, in proportion), exact (nothing grows; a smaller disk is\ntaken if nothing that is used lies beyond its end) or none; default last for a block device, none for a file")
 	f.StringVar(&bootEntry, "boot-entry", "", "boot entry of the deployed system in this machine's UEFI firmware: first, after-network (behind the\nnetwork entry that the machine was booted from) or none; default none")
@@ -128,7 +128,7 @@ func given(f *flag.FlagSet) map[string]bool {
 // profileMust returns the parameters that a profile on the server must not change: what an option says, and, for a person
 // at a shell, which disk it is, whether the machine's firmware is changed, and whether the machine goes away.
 func profileMust(set map[string]bool) map[string]bool {
-	given := map[string]bool{"seed": set["linger"], "bootentry": set["boot-entry"] || !set["cmdline"]}
+	given := map[string]bool{"seed": set["linger"], "bootentry": set["boot-entry"] || !set["cmdline"], "action": set["plan"]}
 	for _, name := range []string{"disk", "grow", "layout", "rack", "then", "verify"} {
 		given[name] = set[name] || !set["cmdline"] && (name == "disk" || name == "then")
 	}

@@ -17,6 +17,7 @@ import (
 	"swarmboot/internal/cli"
 	"swarmboot/internal/deploy"
 	"swarmboot/internal/event"
+	"swarmboot/internal/params"
 	"swarmboot/internal/target"
 )
 
@@ -81,7 +82,11 @@ func (c *config) writeSettled(res *deploy.Result) error {
 	if c.settled == "" || res == nil {
 		return nil
 	}
-	b, err := json.Marshal(event.Settled{Then: res.Then, OnError: res.OnError})
+	s := event.Settled{Then: res.Then, OnError: res.OnError}
+	if res.Planned {
+		s.Action = string(params.ActionPlan)
+	}
+	b, err := json.Marshal(s)
 	if err == nil {
 		err = os.WriteFile(c.settled, b, 0o600)
 	}
@@ -91,7 +96,7 @@ func (c *config) writeSettled(res *deploy.Result) error {
 // after does what --then asks for. A child of PID 1 leaves it to PID 1, which can tell by
 // /sys/kernel/kexec_loaded whether a kernel was loaded: where kexec is forbidden, a reboot does the same.
 func after(c *config, res *deploy.Result, stderr io.Writer) error {
-	if c.cmdline || os.Getppid() == 1 {
+	if c.cmdline || os.Getppid() == 1 || res.Planned {
 		return nil
 	}
 	switch {

@@ -80,6 +80,7 @@ func serveOptions(args []string, stdout io.Writer) (*server.Options, error) {
 	fs.StringVar(&o.Range, "range", "", "addresses to hand out, `FIRST-LAST` (default: the interface's subnet)")
 	fs.BoolVar(&o.ForceDHCP, "force-dhcp", false, "go on when another DHCP server answers on the interface")
 	fs.StringVar(&o.Image, "image", "", "`NAME` of the image to deploy when there are several")
+	fs.Func("action", "what nodes do: deploy, or plan, a dry run that shows on console, status page and in \"swarmboot status\" what would\nbecome of which disks, and writes nothing (`ACTION`, default deploy); a profile can say it of single nodes", oneOf(&o.Args.Action, "deploy", "plan"))
 	fs.StringVar(&o.Args.Disk, "disk", "", "`SELECTOR` of the disk to overwrite: /dev/PATH, serial=X, wwn=X, model=X, size=A..B (default: the only disk)")
 	fs.Func("then", "what a node does at the end: kexec, reboot, poweroff or shell (`ACTION`)", oneOf(&o.Args.Then, "kexec", "reboot", "poweroff", "shell"))
 	fs.Func("verify", "none, write or readback (`MODE`)", oneOf(&o.Args.Verify, "none", "write", "readback"))

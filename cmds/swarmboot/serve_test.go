@@ -22,6 +22,7 @@ func TestServeOptions(t *testing.T) {
 		{"--images d --no-netboot --force-dhcp", "--force-dhcp means nothing"},
 		{"--images d --no-netboot x", `unexpected argument "x"`},
 		{"--images d --no-netboot --then dance", "must be one of kexec, reboot, poweroff, shell"},
+		{"--images d --no-netboot --action shell", "must be one of deploy, plan"},
 		{"--images d --no-netboot --upload-rate fast", "upload rate"},
 		{"--images d --no-netboot --upload-rate 99999999999G", "upload rate"},
 		{"--images d --no-netboot --nonsense", "nonsense"},

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"swarmboot/internal/cli"
+	"swarmboot/internal/event"
 	"swarmboot/internal/web"
 )
 
@@ -131,7 +132,26 @@ func (c apiClient) show(ctx context.Context, asJSON bool, stdout io.Writer) erro
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d%%\t%s/s\t%s\t%s\t%s\n", n.Node, printable(n.Switch.String()), n.Image, n.Disk, nodePhase(n), web.Percent(n.Progress),
 			web.Size(n.Rate), web.Size(n.FromServer), web.Size(n.FromNodes), remark(n))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return showPlans(all.Nodes, stdout)
+}
+
+// showPlans prints what nodes would have done in a dry run.
+func showPlans(nodes []web.Node, stdout io.Writer) error {
+	for _, n := range nodes {
+		if n.Phase != event.PhasePlan {
+			continue
+		}
+		fmt.Fprintf(stdout, "\ndry run of %s:\n", printable(n.Node))
+		for line := range strings.Lines(n.Message) {
+			if _, err := fmt.Fprintf(stdout, "  %s\n", strings.TrimRight(printable(line), " ")); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func imageState(im web.ImageInfo) string {
@@ -154,6 +174,9 @@ func nodePhase(n web.Node) string {
 func remark(n web.Node) string {
 	if n.Error != "" {
 		return printable(n.Error)
+	}
+	if n.Phase == event.PhasePlan {
+		return "a dry run: nothing was written; see below"
 	}
 	parts := slices.Clone(n.Warnings)
 	if n.Message != "" && !slices.Contains(parts, n.Message) {

@@ -48,7 +48,7 @@ type Options struct {
 	// Layout is the name of a layout on the server; LayoutJSON is one that is there already. They take the place of Disk and Grow.
 	Layout     string
 	LayoutJSON []byte
-	// Plan: show what would be done, and write nothing.
+	// Plan: show what would be done, and write nothing. The node's profile can say so too.
 	Plan bool
 
 	Verify    params.Verify    // "" is write
@@ -80,6 +80,7 @@ type Options struct {
 type Result struct {
 	Last        event.Progress // the last report: steps, counters
 	KexecLoaded bool           // a kernel is loaded; false with Then "kexec" when the running kernel forbids it: reboot instead
+	Planned     bool           // it was a dry run: nothing was written
 	Then        string         // what is to follow: Options.Then, or what the node's profile says
 	OnError     string         // what is to follow a failure, likewise
 }
@@ -132,13 +133,11 @@ func Run(ctx context.Context, o Options, report func(event.Progress)) (*Result, 
 	e.rep = newReporter(event.Progress{Node: o.Node, Run: run, Image: o.Image, Phase: event.PhaseManifest}, c.post, report)
 	e.rep.where = o.Switch
 	defer e.close()
-	if o.Plan {
-		e.rep.end = event.PhasePlan
-	} else if err := target.UnmountLeft(); err != nil {
+	if err := target.UnmountLeft(); err != nil {
 		e.o.Logger.Warn("left by an earlier run", "err", err) // if it matters the disk is said to be in use
 	}
 	err = e.rep.follow(ctx, e.steps(), e.undo)
-	return &Result{Last: e.rep.snapshot(), KexecLoaded: e.loaded, Then: e.o.Then, OnError: e.o.OnError}, err
+	return &Result{Last: e.rep.snapshot(), KexecLoaded: e.loaded, Then: e.o.Then, OnError: e.o.OnError, Planned: e.o.Plan}, err
 }
 
 func (o *Options) fill() error {
@@ -177,11 +176,19 @@ func (o *Options) fill() error {
 }
 
 func (e *engine) steps() []step {
-	if e.o.Plan {
-		return []step{{name: event.PhaseManifest, run: e.manifest}, {name: event.PhaseSelect, run: e.showPlan}}
+	planning := func() bool { return e.o.Plan } // the profile may have said so
+	all := []step{{name: event.PhaseManifest, run: e.manifest}, {name: event.PhaseSelect, run: e.showPlan, when: planning}}
+	for _, s := range e.writingSteps() {
+		when := s.when
+		s.when = func() bool { return !planning() && (when == nil || when()) }
+		all = append(all, s)
 	}
+	return all
+}
+
+// writingSteps are all that a dry run leaves out.
+func (e *engine) writingSteps() []step {
 	return []step{
-		{name: event.PhaseManifest, run: e.manifest},
 		e.hookStep(event.PhaseBeforeDisks, params.HookBeforeDisks),
 		{name: event.PhaseSelect, run: e.selectPlan},
 		{name: event.PhaseWipe, run: e.wipe},

@@ -218,9 +218,13 @@ func (e *engine) showPlan(ctx context.Context) error {
 	if err := plan.Describe(&b); err != nil {
 		return err
 	}
+	stops := slices.ContainsFunc(plan.Disks, func(d layout.DiskPlan) bool { return len(d.Stop) > 0 })
+	if stops {
+		b.WriteString("arrays would be stopped: whether the disks are free afterwards is not known\n")
+	}
+	e.rep.end = event.PhasePlan
 	e.rep.say(strings.TrimRight(b.String(), "\n"))
-	if slices.ContainsFunc(plan.Disks, func(d layout.DiskPlan) bool { return len(d.Stop) > 0 }) {
-		e.rep.say("arrays would be stopped: whether the disks are free afterwards is not known")
+	if stops {
 		return nil
 	}
 	w, err := newPlanned(e.m, plan, e.rep.say)

@@ -84,7 +84,8 @@ type place struct {
 // mapped lays the address space of an image over parts of devices. It is what the swarm fetches to and serves from, so that
 // pieces, hashes, resume and read-back need not know where the bytes are. A run with several places is written to
 // all of them, and read only if they agree. What has no place (the old table, gaps, partitions that the layout leaves out)
-// is dropped and counted; see aside. Safe for concurrent use.
+// is dropped and counted; see aside. It is fetched all the same: in the tracker's chain each node takes every piece from the one before it, so
+// that a node which left some out would send those behind it, with another layout or none, to the server for them. Safe for concurrent use.
 type mapped struct {
 	runs    []stretch // in order, without holes and overlaps, from 0 to the image's size
 	aside   *aside

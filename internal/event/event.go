@@ -142,4 +142,5 @@ type Reply struct {
 type Settled struct {
 	Then    string `json:"then"`
 	OnError string `json:"onError"`
+	Action  string `json:"action,omitempty"` // "plan": it was a dry run
 }

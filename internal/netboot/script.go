@@ -7,6 +7,7 @@ import (
 
 // Args are what a deployment script gives to the node's kernel.
 type Args struct {
+	Action  string   // swarmboot.action
 	Disk    string   // swarmboot.disk
 	Then    string   // swarmboot.then
 	Verify  string   // swarmboot.verify
@@ -123,7 +124,7 @@ func cmdline(base, image string, a Args) (string, error) {
 		words = append(words, w)
 		return err
 	}
-	for _, nv := range [][2]string{{"disk", a.Disk}, {"then", a.Then}, {"verify", a.Verify}, {"onerror", a.OnError}, {"append", a.Append}} {
+	for _, nv := range [][2]string{{"action", a.Action}, {"disk", a.Disk}, {"then", a.Then}, {"verify", a.Verify}, {"onerror", a.OnError}, {"append", a.Append}} {
 		if err := add("swarmboot."+nv[0], nv[1]); err != nil {
 			return "", err
 		}

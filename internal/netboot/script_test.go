@@ -29,6 +29,14 @@ goto load
 	}
 }
 
+// A dry run of every node.
+func TestDeployScriptSaysPlan(t *testing.T) {
+	got, err := DeployScript(base, "debian", Args{Action: "plan"})
+	if err != nil || !strings.Contains(got, " swarmboot.image=debian swarmboot.action=plan ") {
+		t.Errorf("%v\n%s", err, got)
+	}
+}
+
 func TestArgsThatAnIPXEScriptCannotCarry(t *testing.T) {
 	for _, a := range []Args{
 		{Append: `a="b"`}, {Append: "a ${net0/ip}"}, {Append: "a || shell"}, {Append: "a\nshell"}, {Append: "a && shell"},

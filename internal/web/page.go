@@ -60,7 +60,7 @@ th, td { text-align: left; padding: .25em .9em .25em 0; border-bottom: 1px solid
 {{range .Nodes}}<tr><td>{{.Node}}</td><td>{{.Addr}}</td><td>{{.Switch}}</td><td>{{.Image}}</td><td>{{.Disk}}</td>
 <td>{{if .Lost}}<span class="bad">lost</span> in {{.Phase}}{{else if eq .Phase "failed"}}<span class="bad">failed</span>{{else if eq .Phase "done"}}<span class="good">done</span>{{else}}{{.Phase}}{{end}}</td>
 <td class="n">{{percent .}} %</td><td class="n">{{if .Rate}}{{size .Rate}}/s{{end}}</td><td class="n">{{size .FromServer}}</td><td class="n">{{size .FromNodes}}</td><td class="n">{{size .Uploaded}}</td>
-<td>{{if .Error}}<span class="bad">{{.Error}}</span>{{else}}{{range .Warnings}}<span class="bad">{{.}}</span> {{end}}{{.Message}}{{end}}{{range .Arrays}} {{.}}{{end}}</td></tr>
+<td>{{if .Error}}<span class="bad">{{.Error}}</span>{{else}}{{range .Warnings}}<span class="bad">{{.}}</span> {{end}}{{if eq .Phase "plan"}}<pre>{{.Message}}</pre>{{else}}{{.Message}}{{end}}{{end}}{{range .Arrays}} {{.}}{{end}}</td></tr>
 {{else}}<tr><td colspan="12">none</td></tr>
 {{end}}</table>
 </body></html>
