@@ -110,7 +110,7 @@ func (sb *Superblock) marshal() []byte {
 	le.PutUint32(b[4:], 1)
 	le.PutUint32(b[8:], sb.Features)
 	copy(b[16:], sb.UUID[:])
-	copy(b[32:32+nameSize-1], sb.Name)
+	copy(b[32:32+nameSize], sb.Name) // of 32 bytes there is none that ends it
 	le.PutUint64(b[64:], packTime(sb.Created))
 	le.PutUint32(b[72:], uint32(int32(sb.Level)))
 	le.PutUint32(b[76:], sb.Layout)
