@@ -16,6 +16,7 @@ import (
 )
 
 func main() {
+	fmt.Println() // the shell's prompt stands in the line
 	disks, err := filepath.Glob("/sys/block/vd*")
 	if err != nil || len(disks) == 0 {
 		fmt.Printf("GROW none failed: no disks (%v)\n", err)

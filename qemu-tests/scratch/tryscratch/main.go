@@ -15,6 +15,7 @@ import (
 )
 
 func main() {
+	fmt.Println() // the shell's prompt stands in the line
 	names, err := filepath.Glob("/sys/block/vd*/vd*/uevent")
 	if err != nil || len(names) == 0 {
 		fmt.Printf("SCRATCH none failed: no partitions (%v)\n", err)
