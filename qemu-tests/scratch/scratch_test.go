@@ -51,7 +51,7 @@ var disks = []struct {
 	serial string
 	size   int64
 	sector int
-}{{"SB-512E", 3*tib + 17*512, 512}, {"SB-4KN", 10 * tib, 4096}}
+}{{"SB-512E", 3*tib + 17*512, 512}, {"SB-4KN", 4 * tib, 4096}}
 
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
