@@ -49,8 +49,8 @@ type Costs struct {
 
 func defaultCosts() Costs {
 	return Costs{
-		Wire: 1.07, HopPieces: 2, HopFixed: 4 * time.Millisecond,
-		Start: 300 * time.Millisecond, Finish: 300 * time.Millisecond,
+		Wire: 1.052, HopPieces: 1.2, HopFixed: 4 * time.Millisecond,
+		Start: 150 * time.Millisecond, Finish: 50 * time.Millisecond,
 		Queue: 512 << 10, Stall: 750 * time.Millisecond, FirstStall: 3 * time.Second, StallPieces: 12, Poll: time.Second,
 		Noise: 0.1,
 	}

@@ -29,7 +29,7 @@ func mustRun(t *testing.T, m Model) (*sim, Result) {
 func TestOneNode(t *testing.T) {
 	m := model(1)
 	_, r := mustRun(t, m)
-	want := 1.07 + (m.Costs.Start+m.Costs.Finish).Seconds()/r.Floor
+	want := m.Costs.Wire + (m.Costs.Start+m.Costs.Finish).Seconds()/r.Floor
 	if math.Abs(r.Last-want) > 0.01 || math.Abs(r.Seeder-1) > 1e-3 || r.Done != 1 {
 		t.Errorf("%+v, want %.3f × floor and one copy", r, want)
 	}
@@ -40,7 +40,7 @@ func TestOneNode(t *testing.T) {
 func TestChainIsKnown(t *testing.T) {
 	for _, n := range []int{8, 16, 40} {
 		s, r := mustRun(t, model(n))
-		one := 1.07 + (s.m.Costs.Start+s.m.Costs.Finish).Seconds()/r.Floor
+		one := s.m.Costs.Wire + (s.m.Costs.Start+s.m.Costs.Finish).Seconds()/r.Floor
 		hops := float64(n) * s.step.Seconds() / r.Floor
 		if r.Last < one || r.Last > one+hops+0.02 {
 			t.Errorf("%d nodes: %.3f × floor, want %.3f and %.3f for the hops", n, r.Last, one, hops)
