@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	mathrand "math/rand/v2"
 	"net/http"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"swarmboot/internal/event"
 	"swarmboot/internal/netup"
 	"swarmboot/internal/params"
+	"swarmboot/internal/spread"
 )
 
 const (
@@ -39,7 +39,7 @@ func report(cfg *params.Config, network *netup.Net, at event.Switch, failure err
 		if err = post(cfg.Server+"/api/v1/nodes", body); err == nil || try == reportTries {
 			return err
 		}
-		time.Sleep(reportPause/2 + mathrand.N(reportPause))
+		time.Sleep(spread.Around(reportPause, 2))
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -17,6 +16,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/event"
+	"swarmboot/internal/spread"
 )
 
 const (
@@ -92,7 +92,7 @@ func (c *client) image(ctx context.Context, name string, patience time.Duration,
 			return nil, nil, imageError(name, patience, err)
 		}
 		say(fmt.Sprintf("%v; trying again in about %s", err, wait))
-		if err := sleep(ctx, spread(wait, 2)); err != nil {
+		if err := sleep(ctx, spread.Around(wait, 2)); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -206,13 +206,6 @@ func (c *client) post(ctx context.Context, p event.Progress) (event.Reply, error
 		return reply, fmt.Errorf("POST %s: the server says %s", req.URL, resp.Status)
 	}
 	return reply, json.Unmarshal(b, &reply)
-}
-
-// spread makes a time longer or shorter by up to its given part: thousands of nodes that began together, or whose server was
-// away, must not all come in the same instant, again and again.
-func spread(d time.Duration, part int64) time.Duration {
-	most := d / time.Duration(part)
-	return d - most + rand.N(2*most+1)
 }
 
 // sleep waits for d or for the end of ctx, whose error it returns.

@@ -268,21 +268,6 @@ func TestSeedEnds(t *testing.T) {
 	}
 }
 
-// TestSpread: times stay near what was asked for, and differ.
-func TestSpread(t *testing.T) {
-	seen := map[time.Duration]bool{}
-	for range 50 {
-		d := spread(10*time.Second, 2)
-		if d < 5*time.Second || d > 15*time.Second {
-			t.Fatalf("%v", d)
-		}
-		seen[d] = true
-	}
-	if len(seen) < 25 {
-		t.Errorf("%d different times of 50", len(seen))
-	}
-}
-
 // TestNodesDriftApart: nodes that lost their server together, or that end together while it is away, do not ask it together for ever.
 func TestNodesDriftApart(t *testing.T) {
 	const nodes = 20

@@ -18,6 +18,7 @@ import (
 	"swarmboot/internal/event"
 	"swarmboot/internal/layout"
 	"swarmboot/internal/params"
+	"swarmboot/internal/spread"
 )
 
 // makePlan decides what goes where on this machine's disks. It writes nothing.
@@ -202,7 +203,7 @@ func (c *client) layout(ctx context.Context, name string, patience time.Duration
 			return nil, cli.WithCode(cli.CodeUnreachable, fmt.Errorf("no answer within %s: %w", patience, err))
 		}
 		say(fmt.Sprintf("%v; trying again in about %s", err, wait))
-		if err := sleep(ctx, spread(wait, 2)); err != nil {
+		if err := sleep(ctx, spread.Around(wait, 2)); err != nil {
 			return nil, err
 		}
 	}

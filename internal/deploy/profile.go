@@ -18,6 +18,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/params"
+	"swarmboot/internal/spread"
 	"swarmboot/internal/target"
 	"swarmboot/internal/target/identity"
 )
@@ -188,7 +189,7 @@ func (c *client) profile(ctx context.Context, node string, patience time.Duratio
 			return nil, cli.WithCode(cli.CodeUnreachable, fmt.Errorf("no answer within %s: %w", patience, err))
 		}
 		say(fmt.Sprintf("%v; trying again in about %s", err, wait))
-		if err := sleep(ctx, spread(wait, 2)); err != nil {
+		if err := sleep(ctx, spread.Around(wait, 2)); err != nil {
 			return nil, err
 		}
 	}

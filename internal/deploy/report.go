@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"swarmboot/internal/event"
+	"swarmboot/internal/spread"
 )
 
 const (
@@ -168,7 +169,7 @@ func (r *reporter) postLoop(ctx context.Context) {
 		if reply, err := r.post(context.WithoutCancel(ctx), p); err == nil {
 			r.answered(p.Phase, reply)
 		}
-		t := time.NewTimer(spread(r.interval(), 10))
+		t := time.NewTimer(spread.Around(r.interval(), 10))
 		select {
 		case <-ctx.Done():
 		case <-r.wake:
@@ -202,7 +203,7 @@ func (r *reporter) final(ctx context.Context, limit time.Duration) error {
 		if err == nil {
 			return nil
 		}
-		if sleep(ctx, spread(wait, 2)) != nil {
+		if sleep(ctx, spread.Around(wait, 2)) != nil {
 			return err
 		}
 	}

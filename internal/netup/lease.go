@@ -10,6 +10,8 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+
+	"swarmboot/internal/spread"
 )
 
 // class is the node's vendor class (option 60). A server tells nodes from PXE firmware by it; u-root's own
@@ -56,16 +58,11 @@ func (o Options) acquire(ctx context.Context, name string, mac net.HardwareAddr)
 		if ctx.Err() == nil {
 			o.Log("%s: DHCP attempt %d: %v", name, try, plain(err))
 		}
-		if sleep(ctx, spread(pause)) != nil {
+		if sleep(ctx, spread.Around(pause, 2)) != nil {
 			return nil, fmt.Errorf("%w, %d attempts", plain(err), try)
 		}
 		pause = min(2*pause, lastPause)
 	}
-}
-
-// spread makes a time up to a half shorter or longer.
-func spread(d time.Duration) time.Duration {
-	return d/2 + rand.N(d+1)
 }
 
 // plain says in our words that nobody answered.
@@ -204,7 +201,7 @@ func (n *Net) extend(ctx context.Context, o Options, l *lease, end time.Time) *l
 		if errors.As(err, &nak) || left <= 0 {
 			return nil
 		}
-		if sleep(ctx, spread(min(max(left/4, time.Second), time.Minute))) != nil {
+		if sleep(ctx, spread.Around(min(max(left/4, time.Second), time.Minute), 2)) != nil {
 			return nil
 		}
 	}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+
+	"swarmboot/internal/spread"
 )
 
 func TestTimesOfALease(t *testing.T) {
@@ -45,7 +47,7 @@ func TestTimesAreSpread(t *testing.T) {
 	}
 	pauses, renewals := map[time.Duration]bool{}, map[time.Time]bool{}
 	for range 100 {
-		d := spread(10 * time.Second)
+		d := spread.Around(10*time.Second, 2)
 		if d < 5*time.Second || d > 15*time.Second {
 			t.Fatalf("a pause of 10 s became %s", d)
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"github.com/anacrolix/torrent/bencode"
+
+	"swarmboot/internal/spread"
 )
 
 const (
@@ -187,7 +188,7 @@ func (s *Session) announceLoop() {
 		if err == nil {
 			event, retry = "", minInterval
 			s.toldDone = s.toldDone || asked == "completed"
-			peers, wait = a.peers, spread(a.interval, 10)
+			peers, wait = a.peers, spread.Around(a.interval, 10)
 			if a.again > 0 {
 				wait = a.again
 			}
@@ -195,7 +196,7 @@ func (s *Session) announceLoop() {
 			ups.named(peers, time.Now())
 		} else if s.ctx.Err() == nil {
 			retry = min(retry*3/2, announceInterval)
-			wait = spread(wait, 2)
+			wait = spread.Around(wait, 2)
 			s.log.Info("tracker", "err", err)
 		}
 		s.setAnnounceErr(err)
@@ -210,13 +211,6 @@ func (s *Session) announceLoop() {
 	if _, err := s.announce(ctx, "stopped", stoppedTimeout); err != nil {
 		s.log.Debug("tracker", "event", "stopped", "err", err)
 	}
-}
-
-// spread changes a time by up to its given part, up or down: nodes that started together, or lost
-// the tracker together, should not come back in the same instant.
-func spread(d time.Duration, part int64) time.Duration {
-	most := int64(d) / part
-	return d - time.Duration(most) + time.Duration(rand.Int64N(2*most+1))
 }
 
 // pause waits, less long when something happened that the tracker should know. It returns false
