@@ -179,7 +179,9 @@ func (s *testServer) waitFor(t *testing.T, what string, cond func() bool) {
 		select {
 		case <-s.heard:
 		case <-limit:
-			t.Fatalf("%s: not within 30 s", what)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			t.Fatalf("%s: not within 30 s; the nodes said %+v", what, s.nodes)
 		}
 	}
 }
@@ -207,11 +209,13 @@ func TestInterrupted(t *testing.T) {
 
 // TestKilledAndRunAgain: a node that loses power in the middle has a disk without partitions, and the next run is as good as a first one.
 func TestKilledAndRunAgain(t *testing.T) {
-	s := newServer(t, 4*mib)
+	// From the first server the fetch takes many times as long as a report comes after the one before it.
+	slow, s := newServer(t, 1*mib/2), newServer(t, 0)
+	slow.publish(t, "img", 24*mib, imagefmt.Packed, nil)
 	im := s.publish(t, "img", 24*mib, imagefmt.Packed, nil)
 	target := makeTarget(t, 24*mib)
-	p := start(t, s, target, "--image", "img", "--node", "n")
-	s.waitFor(t, "some bytes", func() bool { l := s.last("n"); return l.Phase == event.PhaseFetch && l.BytesDone > 0 })
+	p := start(t, slow, target, "--image", "img", "--node", "n")
+	slow.waitFor(t, "some bytes", func() bool { l := slow.last("n"); return l.Phase == event.PhaseFetch && l.BytesDone > 0 })
 	if err := p.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
