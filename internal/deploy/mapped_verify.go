@@ -10,8 +10,8 @@ import (
 	"swarmboot/internal/cli"
 )
 
-// verifyMapped is verifyPieces for a map: of a frame that has no place at all nothing can be read back. Every other frame must
-// be there, the copies of it too.
+// verifyMapped compares what is in the places with the raw hashes. Of a frame that has no place at all nothing can be read back; every
+// other frame must be there, the copies of it too.
 func verifyMapped(ctx context.Context, m *mapped, ix *imagefmt.Index, done *atomic.Int64) error {
 	return eachPiece(ctx, ix, func(piece int) error {
 		frames, err := ix.Frames(piece)

@@ -74,13 +74,7 @@ func (w *planned) assemble(ctx context.Context) error {
 		if !w.holdsMembers(i) {
 			continue
 		}
-		if err := d.dev.Share(); err != nil {
-			return err
-		}
-		if d.Table.Kind == imagefmt.TableNone {
-			continue
-		}
-		if err := d.dev.ShowPartitions(d.Table); err != nil {
+		if err := d.show(); err != nil {
 			return err
 		}
 	}

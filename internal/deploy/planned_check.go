@@ -55,11 +55,9 @@ func (w *planned) checkSectors() error {
 		if err != nil {
 			return fmt.Errorf("%s: sectors of another size than the image's: %w", w.plan.Name(c.On), err)
 		}
-		size := c.Source.Len
-		if c.On.Array >= 0 {
-			size = w.arrays[c.On.Array].Size
-		} else if e, err := w.disks[c.On.Disk].extent(c.On.Partition); err == nil {
-			size = e.Len
+		size, err := w.plannedSize(c.On)
+		if err != nil {
+			return err
 		}
 		if err := target.CheckSector(io.NewSectionReader(im, c.Source.Off, c.Source.Len), size, w.sector(c.On)); err != nil {
 			return cli.WithCode(cli.CodeDisk, fmt.Errorf("%s: partition %d of the image: %w", w.plan.Name(c.On), c.Image, err))

@@ -134,17 +134,19 @@ func (w *planned) showTable() error {
 	}
 	w.shown = true
 	for _, d := range w.disks {
-		if err := d.dev.Share(); err != nil {
-			return err
-		}
-		if d.Table.Kind == imagefmt.TableNone {
-			continue
-		}
-		if err := d.dev.ShowPartitions(d.Table); err != nil {
+		if err := d.show(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// show lets others open the disk, and has the kernel see the partitions that it is to have.
+func (d *plannedDisk) show() error {
+	if err := d.dev.Share(); err != nil || d.Table.Kind == imagefmt.TableNone {
+		return err
+	}
+	return d.dev.ShowPartitions(d.Table)
 }
 
 // letGo lets others mount what is on the disks. Those whose partitions only the kernel knows stay open, and so locked: udev would

@@ -49,17 +49,20 @@ func (w *planned) makeOne(ctx context.Context, c layout.Content) error {
 
 // checkNew refuses a file system that could not be made, before anything is written.
 func (w *planned) checkNew(c layout.Content) error {
-	var size int64
-	if c.On.Array >= 0 {
-		size = w.arrays[c.On.Array].Size
-	} else {
-		e, err := w.disks[c.On.Disk].extent(c.On.Partition)
-		if err != nil {
-			return err
-		}
-		size = e.Len
+	size, err := w.plannedSize(c.On)
+	if err != nil {
+		return err
 	}
 	return target.CheckScratch(w.scratch(c, size))
+}
+
+// plannedSize is how many bytes a place will have; an array need not be there yet.
+func (w *planned) plannedSize(r layout.Ref) (int64, error) {
+	if r.Array >= 0 {
+		return w.arrays[r.Array].Size, nil
+	}
+	e, err := w.disks[r.Disk].extent(r.Partition)
+	return e.Len, err
 }
 
 func (w *planned) scratch(c layout.Content, size int64) target.Scratch {

@@ -2,8 +2,6 @@ package deploy
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -83,38 +81,17 @@ func (e *engine) rename(ctx context.Context) error {
 		e.rep.warn("the image's root file system cannot be mounted here: its files still name partitions as in the image")
 		return nil
 	}
-	names := e.w.renamed()
-	var changed []string
-	err = e.inRoot(ctx, func(dir, _ string) error {
-		changed, err = identity.Replace(ctx, dir, names)
-		return err
-	})
-	if err != nil {
+	if err := e.release(); err != nil {
 		return err
 	}
 	e.w.setWhole(false)
-	for _, p := range e.w.fsCopies() {
-		files, err := renameIn(ctx, p, names)
-		if err != nil {
-			return fmt.Errorf("partition %d of the image: %w", p.number, err)
-		}
-		changed = append(changed, files...)
+	changed, err := e.changeReferences(ctx, e.w.renamed())
+	if err != nil {
+		return err
 	}
 	e.w.setWhole(true)
 	if len(changed) > 0 {
 		e.rep.say("partitions that have other names now are named so in " + strings.Join(changed, ", "))
 	}
 	return nil
-}
-
-func renameIn(ctx context.Context, p fsCopy, names map[string]string) (files []string, err error) {
-	device, release, err := p.attach(ctx)
-	if err != nil {
-		return nil, err
-	}
-	err = target.ChangeFiles(ctx, device, func(dir string) (err error) {
-		files, err = identity.Replace(ctx, dir, names)
-		return err
-	})
-	return files, errors.Join(err, release())
 }

@@ -85,19 +85,23 @@ func (r *restore) openDisk(context.Context) error {
 	if err != nil {
 		return openError(err)
 	}
-	d, err := diskOf(dev)
-	if err == nil {
-		var plan *layout.Plan
-		plan, err = layout.Default(d, layout.Image{Manifest: r.o.Manifest, Used: r.im.used}, layout.Scale(r.o.Grow))
-		if err == nil {
-			r.w = &planned{m: r.o.Manifest, plan: plan, say: r.rep.say, look: r.im, disks: []*plannedDisk{{DiskPlan: plan.Disks[0], dev: dev}}}
-			for _, note := range plan.Notes {
-				r.rep.say(note)
-			}
-			return r.w.check()
-		}
+	plan, err := r.plan(dev)
+	if err != nil {
+		return errors.Join(planError(err), dev.Close())
 	}
-	return errors.Join(planError(err), dev.Close())
+	r.w = &planned{m: r.o.Manifest, plan: plan, say: r.rep.say, look: r.im, disks: []*plannedDisk{{DiskPlan: plan.Disks[0], dev: dev}}}
+	for _, note := range plan.Notes {
+		r.rep.say(note)
+	}
+	return r.w.check()
+}
+
+func (r *restore) plan(dev *disk.Device) (*layout.Plan, error) {
+	d, err := diskOf(dev)
+	if err != nil {
+		return nil, err
+	}
+	return layout.Default(d, layout.Image{Manifest: r.o.Manifest, Used: r.im.used}, layout.Scale(r.o.Grow))
 }
 
 // copy brings every piece and every zero extent to the disk.

@@ -17,7 +17,7 @@ func (e *engine) reread(context.Context) error {
 
 // changesSystem says whether steps follow after which the system on the disk is another one, and before which it is not to start.
 func (e *engine) changesSystem() bool {
-	return e.hasIdentity() || len(e.w.renamed()) > 0 || e.profile != nil && (e.profile.HasNewUUIDs() || len(e.profile.HooksAt(params.HookAfterWrite)) > 0)
+	return e.hasIdentity() || e.hasNewUUIDs() || len(e.w.renamed()) > 0 || e.profile != nil && len(e.profile.HooksAt(params.HookAfterWrite)) > 0
 }
 
 // table writes the final tables once the system is what it is to be.

@@ -94,7 +94,7 @@ func (e *engine) uuids(ctx context.Context) error {
 	}
 	e.followPlaces()
 	e.m.Boot.Cmdline = identity.ReplaceText(e.m.Boot.Cmdline, e.changed)
-	files, err := e.changeReferences(ctx)
+	files, err := e.changeReferences(ctx, e.changed)
 	if err != nil {
 		return err
 	}
@@ -165,11 +165,12 @@ func (e *engine) partition(n int) int {
 	return -1
 }
 
-// changeReferences looks through the root and through every partition that may be /boot or hold a boot loader.
-func (e *engine) changeReferences(ctx context.Context) (files []string, err error) {
+// changeReferences puts new names for old ones in the files of the root and of every partition that may be /boot or hold a boot
+// loader. The caller has let go of the disks.
+func (e *engine) changeReferences(ctx context.Context, names map[string]string) (files []string, err error) {
 	change := func(device string) error {
 		return target.ChangeFiles(ctx, device, func(dir string) error {
-			found, err := identity.Replace(ctx, dir, e.changed)
+			found, err := identity.Replace(ctx, dir, names)
 			files = append(files, found...)
 			return err
 		})
