@@ -1,7 +1,6 @@
 package tracker
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -326,27 +325,4 @@ func TestScrape(t *testing.T) {
 	if r := read("?info_hash=" + q); len(r.Files) != 0 {
 		t.Errorf("unregistered: %+v", r)
 	}
-}
-
-func FuzzParseAnnounce(f *testing.F) {
-	f.Add(query("a"))
-	f.Add(query("a", "sb_node", "n", "sb_done", "12", "sb_stall", "1", "event", "started"))
-	f.Add("info_hash=%00%ff&peer_id=%%%&port=1&left=9223372036854775808")
-	f.Add("&&&===;info_hash=+")
-	f.Fuzz(func(t *testing.T, raw string) {
-		r, err := parseAnnounce(raw)
-		if err == nil && (r.port == 0 || r.left < -1 || r.done < 0 || r.numWant < 0 || r.numWant > maxNumWant || len(r.node) > maxName || len(r.run) > maxName) {
-			t.Errorf("accepted %+v", r)
-		}
-		hashes, err := parseScrape(raw)
-		if len(hashes) > maxScrape || (errors.Is(err, errQuery) && len(raw) <= maxQuery && len(hashes) < maxScrape && strings.Count(raw, "&") < maxParams) {
-			t.Errorf("scrape: %d hashes, %v", len(hashes), err)
-		}
-		// Whatever was escaped by a client comes back.
-		if len(raw) == 20 {
-			if r, err := parseAnnounce(query("a", "info_hash", raw)); err != nil || string(r.infoHash[:]) != raw {
-				t.Errorf("info-hash %q became %q, %v", raw, r.infoHash, err)
-			}
-		}
-	})
 }
