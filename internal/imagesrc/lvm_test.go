@@ -156,7 +156,15 @@ func lvmParts(path string) []part {
 	return []part{{path, 9 * mib, 80 * mib}, {path, 89 * mib, 64 * mib}}
 }
 
-const report = "lvs --noheadings -a -o lv_name,lv_uuid,lv_attr,segtype,seg_start_pe,seg_size_pe,seg_pe_ranges vg0"
+// report is what LVM says of the volumes, with DEV0, DEV1... for the devices, which others may have numbered otherwise meanwhile.
+func (h *host) report() string {
+	h.t.Helper()
+	out := h.lvm("lvs --noheadings --separator ; -a -o lv_name,lv_uuid,lv_attr,segtype,seg_start_pe,seg_size_pe,seg_pe_ranges vg0")
+	for i, d := range h.devs {
+		out = strings.ReplaceAll(out, d+":", fmt.Sprintf("DEV%d:", i))
+	}
+	return out
+}
 
 // TestLVM images a group over two partitions: an ext4 in three segments on both, swap, FAT, an empty volume, and garbage
 // where nothing is allocated. LVM's programs and those of the file systems judge what a target full of garbage gets.
@@ -186,7 +194,7 @@ func TestLVM(t *testing.T) {
 	}
 	behind := 89*mib + list[2].End() - mib + 5 // behind the file system, in the volume
 	patch(t, path, behind, []byte("behind"))
-	want := h.lvm(report)
+	want := h.report()
 	h.detach()
 
 	s := open(t, path, Options{})
@@ -210,7 +218,7 @@ func TestLVM(t *testing.T) {
 	target := restore(t, s)
 	h = lvmHost(t, lvmParts(target)...)
 	h.lvm("vgck vg0")
-	if got := h.lvm(report); got != want {
+	if got := h.report(); got != want {
 		t.Errorf("LVM says\n%s\nof the source:\n%s", got, want)
 	}
 	run(t, "pvck", h.devs[0])
