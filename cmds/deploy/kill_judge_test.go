@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -161,4 +162,43 @@ func judgeRoot(t *testing.T, when, device string, off int64, sum string) string 
 		t.Errorf("%s: the host key is %q", when, key)
 	}
 	return inImage(t, device, off, "/etc/fstab")
+}
+
+// bareVictim gives the whole disk to the bare file system of an image, which has a boot sector.
+func bareVictim(t *testing.T) *victim {
+	dir, work := t.TempDir(), t.TempDir()
+	big := make([]byte, 20*mib)
+	rand.NewChaCha8([32]byte{6}).Read(big) //nolint:errcheck // never fails
+	writeFiles(t, work, map[string]string{"tree/usr/bin/sh": "", "tree/etc/hostname": "image\n", "tree/etc/machine-id": "00112233445566778899aabbccddeeff\n",
+		"tree/etc/fstab": "UUID=" + rootID + " / ext4 defaults 0 1\n", "tree/big": string(big)})
+	const size = 40 * mib
+	root := sparse(t, size)
+	tool(t, "mkfs.ext4", "-q", "-U", rootID, "-d", filepath.Join(work, "tree"), "-E", "root_owner=0:0", root)
+	boot := bytes.Repeat([]byte{killBoot}, 512)
+	boot[510], boot[511] = 0x55, 0xaa
+	writeRange(t, root, 0, boot)
+	imageOf(t, swarmbootProgram(t), dir, "img", root, "--cmdline", "root=UUID="+rootID)
+	sum := strings.Fields(tool(t, "sha256sum", filepath.Join(work, "tree/big")))[0]
+	writeFiles(t, dir, map[string]string{"profiles/default.yaml": "hostname: " + killNode + "\nmachineID: reset\nssh: {hostKeys: generate}\n"})
+	dev := loop(t, makeTarget(t, size))
+	v := &victim{name: "bare", disk: dev, args: []string{"--server", wholeServer(t, dir), "--disk", dev, "--image", "img", "--node", killNode}}
+	v.reset = func(t *testing.T) {
+		t.Helper()
+		writeRange(t, dev, 0, bytes.Repeat([]byte{deploytest.Pattern}, size))
+		tool(t, "sgdisk", "--clear", "--new=1:1M:+8M", "--change-name=1:old", dev)
+	}
+	v.kept = func(t *testing.T, when string) {
+		t.Helper()
+		for _, step := range []string{"partition", "fetch", "sync", "verify"} {
+			if kind := tool(t, "sh", "-c", `blkid -p -o value -s TYPE "$0" || true`, dev); strings.HasSuffix(when, "killed in "+step) && kind != "" {
+				t.Errorf("%s: blkid finds %s", when, kind)
+			}
+		}
+	}
+	v.listed = func(t *testing.T) bool { return readRange(t, dev, 0, 1)[0] == killBoot }
+	v.judge = func(t *testing.T, when string) {
+		t.Helper()
+		judgeRoot(t, when, dev, 0, sum)
+	}
+	return v
 }

@@ -4,9 +4,9 @@
 //
 // Two rules hold for both. Whatever can be checked is checked before the first
 // write. And a disk whose content is not whole does not boot: until everything
-// is verified its partition table has no partitions and no boot code, and a run
-// that fails after its first write clears the table again (of a bare file system:
-// its superblock).
+// is verified its partition table has no partitions and no boot code (a disk without
+// a table: no superblock), and a run that fails after its first write clears the table
+// again (of a bare file system: its superblock).
 package deploy
 
 import (

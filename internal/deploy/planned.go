@@ -25,6 +25,7 @@ import (
 // put in the place of the old table so that the kept ones are in the valid one at every moment (disk.ReplaceTable). No
 // staged table has boot code. So nothing of the image can be found by a firmware, and nothing that is kept is lost,
 // whenever the power fails. Only when everything is verified, and the system what it is to be, the final tables follow.
+// Of a disk that the image has as a whole, without a table, the first bytes are held back instead; see held.
 //
 // Members of arrays have their superblocks before that, and a rescue system may assemble the array: it finds there what a
 // half-copied file system looks like, but no firmware starts from it, since boot loaders lie in partitions
@@ -110,6 +111,7 @@ func (w *planned) target(index func() *imagefmt.Index) swarm.Target {
 
 // lay makes the map of the image. The arrays are there.
 func (w *planned) lay() error {
+	w.hold()
 	var segments []segment
 	for _, c := range w.plan.Contents {
 		if c.Source.Len == 0 {
@@ -134,7 +136,7 @@ func (w *planned) place(r layout.Ref) (space, int64, error) {
 	}
 	d := w.disks[r.Disk]
 	e, err := d.extent(r.Partition)
-	return part{d.dev, e.Off, e.Len}, e.Len, err
+	return part{d.front(), e.Off, e.Len}, e.Len, err
 }
 
 // devices are all open disks and arrays, arrays first.

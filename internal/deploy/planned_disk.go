@@ -19,7 +19,8 @@ import (
 type plannedDisk struct {
 	layout.DiskPlan
 	dev   *disk.Device
-	dirty bool // was written to
+	held  *held // nil: nothing is held back but the table
+	dirty bool  // was written to
 }
 
 // keptParts are the entries of the partitions that stay.
@@ -143,6 +144,11 @@ func (w *planned) showTable() error {
 
 // show lets others open the disk, and has the kernel see the partitions that it is to have.
 func (d *plannedDisk) show() error {
+	if d.held != nil {
+		if err := d.held.release(false); err != nil {
+			return err
+		}
+	}
 	if err := d.dev.Share(); err != nil || d.Table.Kind == imagefmt.TableNone {
 		return err
 	}
@@ -175,6 +181,11 @@ func (w *planned) finishTable() error {
 	for _, d := range w.disks {
 		if w.shown { // partitions were written to by other ways than ours
 			if err := d.dev.DropCaches(); err != nil {
+				return err
+			}
+		}
+		if d.held != nil {
+			if err := d.held.release(true); err != nil {
 				return err
 			}
 		}

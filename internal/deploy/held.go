@@ -1,0 +1,154 @@
+package deploy
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+
+	"swarmboot/imagefmt"
+	"swarmboot/internal/cli"
+)
+
+// heldBytes is how much of a disk without a table is held back at most: every superblock and label by which such a disk is known begins
+// before (that of btrfs, the last, at 64 KiB).
+const heldBytes = 128 << 10
+
+// whole is what held needs of a *disk.Device.
+type whole interface {
+	space
+	Path() string
+	Size() int64
+	DropCaches() error
+}
+
+// held is a disk whose first bytes stay in memory until everything else is on it, verified: what is written to a disk without a partition table has
+// no table that could be held back, and must not look whole when the power fails.
+type held struct {
+	dev whole
+
+	mu    sync.Mutex
+	b     []byte // the first bytes; nil until they are asked for
+	ready int    // bytes of b that are still held back
+}
+
+// load reads what is on the disk now; bytes that the image does not have stay as they are.
+func (h *held) load() error {
+	if h.b != nil {
+		return nil
+	}
+	b := make([]byte, min(heldBytes, h.dev.Size()))
+	if err := readFull(h.dev, b, 0); err != nil {
+		return err
+	}
+	h.b, h.ready = b, len(b)
+	return nil
+}
+
+// both calls mem with the part of n bytes at off that is held back, and dev with the rest: lengths from the start of those bytes.
+func (h *held) both(off, n int64, mem func(b []byte), dev func(from int64) error) error {
+	h.mu.Lock()
+	if err := h.load(); err != nil {
+		h.mu.Unlock()
+		return err
+	}
+	in := max(0, min(n, int64(h.ready)-off))
+	if in > 0 {
+		mem(h.b[off : off+in])
+	}
+	h.mu.Unlock()
+	if in == n {
+		return nil
+	}
+	return dev(in)
+}
+
+// ReadAt implements io.ReaderAt.
+func (h *held) ReadAt(p []byte, off int64) (n int, err error) {
+	err = h.both(off, int64(len(p)), func(b []byte) { n = copy(p, b) }, func(from int64) error {
+		m, err := h.dev.ReadAt(p[from:], off+from)
+		n += m
+		return err
+	})
+	return n, err
+}
+
+// WriteAt implements io.WriterAt.
+func (h *held) WriteAt(p []byte, off int64) (n int, err error) {
+	err = h.both(off, int64(len(p)), func(b []byte) { n = copy(b, p) }, func(from int64) error {
+		m, err := h.dev.WriteAt(p[from:], off+from)
+		n += m
+		return err
+	})
+	return n, err
+}
+
+// Zero makes n bytes read as zero.
+func (h *held) Zero(ctx context.Context, off, n int64) error {
+	return h.both(off, n, func(b []byte) { clear(b) }, func(from int64) error { return h.dev.Zero(ctx, off+from, n-from) })
+}
+
+// release writes what is held back. With boot false the boot sector stays in memory, where it is one: what is on the disk can be mounted then, and
+// no firmware starts from it. Everything else is on the medium already; what this writes is read back from it.
+func (h *held) release(boot bool) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.load(); err != nil {
+		return err
+	}
+	until := 0
+	if !boot {
+		until = bootSector(h.b)
+	}
+	if until >= h.ready {
+		return nil
+	}
+	if _, err := h.dev.WriteAt(h.b[until:h.ready], int64(until)); err != nil {
+		return err
+	}
+	if err := h.dev.DropCaches(); err != nil {
+		return err
+	}
+	got := make([]byte, h.ready-until)
+	if err := readFull(h.dev, got, int64(until)); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, h.b[until:h.ready]) {
+		return cli.WithCode(cli.CodeVerify, fmt.Errorf("%s does not return the first %d bytes as they were written", h.dev.Path(), len(h.b)))
+	}
+	h.ready = until
+	return nil
+}
+
+// bootSector is the length of what only firmware looks at in the first bytes of a disk without a table: 512 where an ext2/3/4, a btrfs or an LVM
+// physical volume begins behind it, else 0.
+func bootSector(b []byte) int {
+	has := func(off int, magic string) bool {
+		return off+len(magic) <= len(b) && string(b[off:off+len(magic)]) == magic
+	}
+	lvm := has(512, "LABELONE") || has(1024, "LABELONE") || has(1536, "LABELONE") // any of the first four sectors
+	if lvm || has(1024+56, "\x53\xef") || has(64<<10+64, "_BHRfS_M") {
+		return 512
+	}
+	return 0
+}
+
+// hold puts a held in front of every disk without a table that bytes of the image go to as a whole.
+func (w *planned) hold() {
+	for _, c := range w.plan.Contents {
+		if c.Source.Len == 0 || c.On.Disk < 0 || c.On.Partition > 0 {
+			continue
+		}
+		if d := w.disks[c.On.Disk]; d.Table.Kind == imagefmt.TableNone && d.held == nil {
+			d.held = &held{dev: d.dev}
+		}
+	}
+}
+
+// front is the disk as it will be.
+func (d *plannedDisk) front() space {
+	if d.held != nil {
+		return d.held
+	}
+	return d.dev
+}
