@@ -95,7 +95,7 @@ func manifest(kind string, root int, size int64, parts ...imagefmt.Partition) *i
 	}
 }
 
-// parseDisks reads lines "PATH SIZE [WORD...] [JSON]": 4k, rotational, usb, a transport, serial=, optimal=; JSON holds what is on it.
+// parseDisks reads lines "PATH SIZE [WORD...] [JSON]": 4k, rotational, usb, a transport, serial=, wwn=, model=, optimal=; JSON holds what is on it.
 func parseDisks(t *testing.T, text string) []disk.Inventory {
 	t.Helper()
 	var inv []disk.Inventory
@@ -128,6 +128,10 @@ func parseDisks(t *testing.T, text string) []disk.Inventory {
 				d.Transport, d.Removable = "usb", true
 			case "serial":
 				d.Serial = value
+			case "wwn":
+				d.WWN = value
+			case "model":
+				d.Model = strings.ReplaceAll(value, "_", " ")
 			case "optimal":
 				if d.OptimalIO, err = strconv.Atoi(value); err != nil {
 					t.Fatal(err)
