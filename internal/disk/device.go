@@ -139,7 +139,7 @@ func (d *Device) Path() string { return d.path }
 // Size returns the size in bytes.
 func (d *Device) Size() int64 { return d.size }
 
-// SectorSize returns the logical sector size in bytes; a regular file has 512 until Fit.
+// SectorSize returns the logical sector size in bytes; a regular file has 512 until CheckTable.
 func (d *Device) SectorSize() int { return d.sector }
 
 // ReadAt fills p from off. Errors other than io.EOF at the end are *IOError.

@@ -76,8 +76,19 @@ func TestCheckTable(t *testing.T) {
 	if err := open(t, sparse(t, 16*mib)).CheckTable(table, 512, false); !errors.As(err, &small) {
 		t.Errorf("a small disk: %v", err)
 	}
+	if err := open(t, sparse(t, 64*mib)).CheckTable(table, 512, false); err != nil {
+		t.Error(err)
+	}
 	var sector *SectorSizeError
 	if err := open(t, loop(t, sparse(t, 64*mib))).CheckTable(table, 4096, false); !errors.As(err, &sector) {
 		t.Errorf("another sector size: %v", err)
+	}
+	if err := open(t, loop(t, sparse(t, 64*mib), "-b", "4096")).CheckTable(table, 512, false); !errors.As(err, &sector) || sector.Disk != 4096 || sector.Image != 512 {
+		t.Errorf("another sector size: %v", err)
+	}
+	small = nil
+	table.Partitions[1].Length = 1 << 40
+	if err := d.CheckTable(table, 4096, false); !errors.As(err, &small) || small.Size != 64*mib || small.Need <= 1<<40 {
+		t.Errorf("a table that does not fit: %v", err)
 	}
 }

@@ -7,30 +7,10 @@ import (
 	"swarmboot/imagefmt"
 )
 
-// Fit checks that the image can be written to the device, before anything is: *TooSmallError,
-// *SectorSizeError, or what is wrong with its table. It writes nothing. A
-// regular file has no sector size of its own and takes the image's.
-func (d *Device) Fit(m *imagefmt.Manifest) error {
-	if d.size < m.MinDiskSize {
-		return &TooSmallError{Device: d.path, Size: d.size, Need: m.MinDiskSize}
-	}
-	if d.block && d.sector != m.SectorSize {
-		return &SectorSizeError{Device: d.path, Disk: d.sector, Image: m.SectorSize}
-	}
-	if m.SectorSize != 512 && m.SectorSize != 4096 {
-		return fmt.Errorf("image %s: sectors of %d bytes are not supported", m.Name, m.SectorSize)
-	}
-	d.sector = m.SectorSize
-	if _, err := planTable(d, m.Table); err != nil {
-		return fmt.Errorf("image %s: partition table: %w", m.Name, err)
-	}
-	return nil
-}
-
 // WriteTable writes the partition table t, made for the device's size: a GPT with its backup in the
 // last sectors of the device, or an MBR. Nothing is written for a bare file
 // system. Everything is checked first, so that an error that is not an *IOError leaves the device as it was.
-// Call Fit before, which knows the image's sector size.
+// Call CheckTable before on a regular file: it takes its sector size from there.
 //
 // Logical partitions of an MBR: their boot records lie outside sector 0 and travel in the payload.
 func WriteTable(d *Device, t imagefmt.Table) error {

@@ -259,28 +259,3 @@ func TestWriteTableRefuses(t *testing.T) {
 		})
 	}
 }
-
-func TestFit(t *testing.T) {
-	m := &imagefmt.Manifest{MinDiskSize: 64 * mib, SectorSize: 512,
-		Table: imagefmt.Table{Kind: imagefmt.TableGPT, GUID: diskGUID, Partitions: gptPartitions(mib, 16*mib)}}
-	var small *TooSmallError
-	if err := open(t, sparse(t, 64*mib-1)).Fit(m); !errors.As(err, &small) || small.Need != 64*mib || small.Size != 64*mib-1 {
-		t.Errorf("too small: %v", err)
-	}
-	if err := open(t, sparse(t, 64*mib)).Fit(m); err != nil {
-		t.Error(err)
-	}
-	var sector *SectorSizeError
-	if err := open(t, loop(t, sparse(t, 64*mib), "-b", "4096")).Fit(m); !errors.As(err, &sector) || sector.Disk != 4096 || sector.Image != 512 {
-		t.Errorf("sector size: %v", err)
-	}
-	m.SectorSize = 4096 // a file takes the image's
-	d := open(t, sparse(t, 64*mib))
-	if err := d.Fit(m); err != nil || d.SectorSize() != 4096 {
-		t.Errorf("file: %v, sector %d", err, d.SectorSize())
-	}
-	m.Table.Partitions[1].Length = 1 << 40
-	if err := d.Fit(m); !errors.As(err, &small) {
-		t.Errorf("a table that does not fit: %v", err)
-	}
-}
