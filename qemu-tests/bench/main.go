@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"swarmboot/internal/cli"
+	"swarmboot/qemu-tests/lab"
 	"swarmboot/qemu-tests/scenario"
 )
 
@@ -71,7 +72,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("/dev/shm", "swarmboot-bench-")
+	dir, err := lab.TempDir("/dev/shm", "swarmboot-bench-")
 	if err != nil {
 		return fmt.Errorf("working directory in tmpfs: %w", err)
 	}

@@ -33,7 +33,7 @@ func newRig(ctx context.Context, o *options, image string) (*rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(o.dir, "swarmboot-bench-")
+	dir, err := lab.TempDir(o.dir, "swarmboot-bench-")
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,6 @@
 // Package lab makes what the virtual-machine tests and the demo run in: a network
 // namespace with a bridge, taps on it, and QEMU machines whose serial consoles can be
-// waited on. No packet leaves the namespace. It needs root.
+// waited on. No packet leaves the namespace. All of it goes away with the process that made it, however that ends. It needs root.
 package lab
 
 import (
@@ -45,8 +45,8 @@ type Network struct {
 func NewNetwork(ctx context.Context) (*Network, error) {
 	removeStale(ctx)
 	n := &Network{name: fmt.Sprintf("%s%d-%d", nsPrefix, os.Getpid(), counter.Add(1))}
-	if err := run(ctx, "ip", "netns", "add", n.name); err != nil {
-		return nil, fmt.Errorf("make a network namespace (needs root): %w", err)
+	if err := addNamespace(ctx, n.name); err != nil {
+		return nil, err
 	}
 	for _, args := range [][]string{
 		{"link", "set", "lo", "up"},
@@ -65,7 +65,25 @@ func NewNetwork(ctx context.Context) (*Network, error) {
 	return n, nil
 }
 
-// removeStale deletes namespaces of ours whose process is gone. Errors are ignored: another test may be doing the same.
+// addNamespace makes one that goes away with this process.
+func addNamespace(ctx context.Context, name string) error {
+	if err := theReaper.note(aNamespace, name); err != nil {
+		return err
+	}
+	if err := run(ctx, "ip", "netns", "add", name); err != nil {
+		return fmt.Errorf("make a network namespace (needs root): %w", err)
+	}
+	return nil
+}
+
+func deleteNamespace(ctx context.Context, name string) error {
+	if err := run(ctx, "ip", "netns", "del", name); err != nil {
+		return fmt.Errorf("remove network namespace: %w", err)
+	}
+	return nil
+}
+
+// removeStale deletes namespaces of ours whose process is gone, and whose reaper was ended too. Errors are ignored: another test may be doing the same.
 func removeStale(ctx context.Context) {
 	found, _ := filepath.Glob("/run/netns/" + nsPrefix + "*")
 	for _, f := range found {
@@ -152,14 +170,13 @@ func (n *Network) dialHere(ctx context.Context, network, address string) (net.Co
 func (n *Network) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := run(ctx, "ip", "netns", "del", n.name); err != nil {
-		return fmt.Errorf("remove network namespace: %w", err)
-	}
-	return nil
+	return deleteNamespace(ctx, n.name)
 }
 
 func run(ctx context.Context, name string, args ...string) error {
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, name, args...)
+	theReaper.hold(cmd)
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
 	}

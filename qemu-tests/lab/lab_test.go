@@ -18,6 +18,10 @@ import (
 const serveVariable = "LAB_TEST_SERVE"
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(makeVariable); dir != "" {
+		fmt.Fprintln(os.Stderr, makeAll(dir)) // it does not return when all is well
+		os.Exit(1)
+	}
 	if os.Getenv(serveVariable) == "" {
 		os.Exit(m.Run())
 	}

@@ -38,8 +38,8 @@ func NewRack(ctx context.Context, hosts, rateMbit int) (*Rack, error) {
 }
 
 func (r *Rack) build(ctx context.Context, hosts, rateMbit int) error {
-	if err := run(ctx, "ip", "netns", "add", r.fabric); err != nil {
-		return fmt.Errorf("make a network namespace (needs root): %w", err)
+	if err := addNamespace(ctx, r.fabric); err != nil {
+		return err
 	}
 	for _, args := range [][]string{
 		{"link", "add", Bridge, "type", "bridge", "stp_state", "0", "forward_delay", "0"},
@@ -67,7 +67,7 @@ func (r *Rack) build(ctx context.Context, hosts, rateMbit int) error {
 
 func (r *Rack) addHost(ctx context.Context, i int) error {
 	h := &Network{name: fmt.Sprintf("%s-h%d", r.fabric, i)}
-	if err := run(ctx, "ip", "netns", "add", h.name); err != nil {
+	if err := addNamespace(ctx, h.name); err != nil {
 		return err
 	}
 	r.hosts = append(r.hosts, h)
@@ -147,8 +147,5 @@ func (r *Rack) Close() error {
 	for _, h := range r.hosts {
 		errs = append(errs, h.Close())
 	}
-	if err := run(ctx, "ip", "netns", "del", r.fabric); err != nil {
-		errs = append(errs, fmt.Errorf("remove network namespace: %w", err))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, deleteNamespace(ctx, r.fabric))...)
 }

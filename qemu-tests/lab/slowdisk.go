@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -23,11 +22,11 @@ const slowCache = 8 << 20
 
 // NewSlowDisk makes a disk of the file that takes bytesPerSecond.
 func NewSlowDisk(ctx context.Context, file string, bytesPerSecond int64) (*SlowDisk, error) {
-	out, err := exec.CommandContext(ctx, "losetup", "--find", "--show", file).Output()
+	path, err := AttachLoop(ctx, file)
 	if err != nil {
-		return nil, fmt.Errorf("loop device for %s: %w", file, err)
+		return nil, err
 	}
-	d := &SlowDisk{Path: strings.TrimSpace(string(out))}
+	d := &SlowDisk{Path: path}
 	if err := d.slow(bytesPerSecond); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -63,8 +62,5 @@ func (d *SlowDisk) Close() error {
 			os.WriteFile(filepath.Join(bdi, "max_ratio"), []byte("100"), 0o644),
 			os.WriteFile(filepath.Join(bdi, "strict_limit"), []byte("0"), 0o644))
 	}
-	if out, err := exec.Command("losetup", "--detach", d.Path).CombinedOutput(); err != nil {
-		errs = append(errs, fmt.Errorf("detach %s: %w: %s", d.Path, err, strings.TrimSpace(string(out))))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, DetachLoop(d.Path))...)
 }

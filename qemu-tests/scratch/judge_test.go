@@ -11,6 +11,7 @@ import (
 
 	"github.com/u-root/mkuimage/cpio"
 
+	"swarmboot/qemu-tests/lab"
 	"swarmboot/qemu-tests/scenario"
 )
 
@@ -79,12 +80,26 @@ func withProgram(t *testing.T, files *scenario.Files, dir string) string {
 	return path
 }
 
+// attach makes a loop device for the time of the test.
+func attach(t *testing.T, file string, args ...string) (device string) {
+	t.Helper()
+	device, err := lab.AttachLoop(t.Context(), file, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := lab.DetachLoop(device); err != nil {
+			t.Error(err)
+		}
+	})
+	return device
+}
+
 // judge has the tools of the table and of each file system look at a disk; said is the room that the kernel found, by the name of the partition.
 func judge(t *testing.T, disk string, sector int, said map[string]string) {
 	t.Helper()
 	// Only of a block device can sgdisk and sfdisk be told its sector size.
-	dev := tool(t, "losetup", "-f", "--show", "-b", fmt.Sprint(sector), disk)
-	defer tool(t, "losetup", "-d", dev)
+	dev := attach(t, disk, "--sector-size", fmt.Sprint(sector))
 	if out := tool(t, "sgdisk", "--verify", dev); !strings.Contains(out, "No problems found") {
 		t.Error(out)
 	}
@@ -113,8 +128,7 @@ func judge(t *testing.T, disk string, sector int, said map[string]string) {
 // judgePartition looks at one, through a loop device of its own.
 func judgePartition(t *testing.T, disk, name string, off, size int64, sector int, said string) {
 	t.Helper()
-	part := tool(t, "losetup", "-f", "--show", "-b", fmt.Sprint(sector), "-o", fmt.Sprint(off), "--sizelimit", fmt.Sprint(size), disk)
-	defer tool(t, "losetup", "-d", part)
+	part := attach(t, disk, "--sector-size", fmt.Sprint(sector), "--offset", fmt.Sprint(off), "--sizelimit", fmt.Sprint(size))
 	kind, _, _ := strings.Cut(name, "-")
 	label := "SCRATCH"
 	switch kind {
