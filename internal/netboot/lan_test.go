@@ -1,6 +1,7 @@
 package netboot
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/rand"
 	"net/netip"
@@ -236,11 +237,20 @@ func TestRouterAdvertisement(t *testing.T) {
 	// tcpdump checks the checksum, too. The client's kernel solicits when its link comes up.
 	dump := inNS(t, l.client, "tcpdump", "-l", "-n", "-vv", "-c", "1", "-i", "c0", "icmp6 and ip6[40] == 134")
 	var out bytes.Buffer
-	dump.Stdout, dump.Stderr = &out, &out
-	if err := dump.Start(); err != nil {
+	dump.Stdout = &out
+	errs, err := dump.StderrPipe()
+	if err == nil {
+		err = dump.Start()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second) // until tcpdump listens
+	says := bufio.NewReader(errs)
+	for line := ""; !strings.Contains(line, "listening on"); {
+		if line, err = says.ReadString('\n'); err != nil {
+			t.Fatalf("tcpdump: %v %s", err, line)
+		}
+	}
 	start := time.Now()
 	command(t, "ip", "netns", "exec", l.client, "sysctl", "-qw", "net.ipv6.conf.c0.disable_ipv6=1", "net.ipv6.conf.c0.accept_ra=2", "net.ipv6.conf.c0.disable_ipv6=0")
 	if err := dump.Wait(); err != nil {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -31,7 +33,7 @@ func TestMain(m *testing.M) {
 type helperOptions struct {
 	Options
 	First string
-	Stay  time.Duration
+	Stay  bool // until standard input ends
 	Renew time.Duration
 }
 
@@ -57,11 +59,15 @@ func helper(text string) int {
 		return 1
 	}
 	fmt.Printf("up %s %s via %v server %v boot %s\n", n.Interface, &n.Addr, n.Gateway, n.Server, n.BootFile)
-	time.Sleep(o.Stay)
+	if o.Stay {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}
 	_ = n.Close()
 	fmt.Println("closed")
 	return 0
 }
+
+var labs atomic.Int32
 
 // lab is a client namespace and a server namespace with virtual cables between them.
 type lab struct {
@@ -75,7 +81,7 @@ func newLab(t *testing.T) *lab {
 	if testing.Short() {
 		t.Skip("needs network namespaces")
 	}
-	id := fmt.Sprintf("%d-%d", os.Getpid(), time.Now().UnixNano()%100000)
+	id := fmt.Sprintf("%d-%d", os.Getpid(), labs.Add(1))
 	l := &lab{t: t, client: "sbnu-c-" + id, server: "sbnu-s-" + id}
 	for _, ns := range []string{l.client, l.server} {
 		l.ip("netns", "add", ns)
@@ -132,7 +138,7 @@ func (l *lab) serve(n int, extra ...string) func() string {
 // await waits until show has a text in it.
 func (l *lab) await(show func() string, text string) {
 	l.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(show(), text); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(show(), text); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			l.t.Fatalf("no %q in: %s", text, show())
 		}
@@ -146,20 +152,64 @@ func span(n int, lease string) string {
 // run runs Up in the client namespace and returns what it printed.
 func (l *lab) run(o helperOptions) string {
 	l.t.Helper()
+	_, end := l.start(o)
+	return end()
+}
+
+// start runs Up in the client namespace. said is what it has printed so far; end lets it end and returns all that.
+func (l *lab) start(o helperOptions) (said, end func() string) {
+	l.t.Helper()
 	o.Resolv = filepath.Join(l.t.TempDir(), "resolv.conf")
 	text, err := json.Marshal(o)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
-	defer cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	cmd := exec.CommandContext(ctx, "ip", "netns", "exec", l.client, os.Args[0])
 	cmd.Env = append(os.Environ(), runInNamespace+"="+string(text))
-	out, _ := cmd.CombinedOutput() // its failure is in the output
-	if resolv, err := os.ReadFile(o.Resolv); err == nil {
-		out = append(out, "resolv: "+strings.ReplaceAll(string(resolv), "\n", " ")...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var out output
+	cmd.Stdout, cmd.Stderr = &out, &out
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
 	}
-	return string(out)
+	if err != nil {
+		cancel()
+		l.t.Fatal(err)
+	}
+	wait := sync.OnceFunc(func() {
+		_ = in.Close()
+		_ = cmd.Wait() // its failure is in the output
+		cancel()
+	})
+	l.t.Cleanup(wait)
+	return out.String, func() string {
+		wait()
+		if resolv, err := os.ReadFile(o.Resolv); err == nil {
+			fmt.Fprint(&out, "resolv: "+strings.ReplaceAll(string(resolv), "\n", " "))
+		}
+		return out.String()
+	}
+}
+
+// output is what a process prints, to be read while it does.
+type output struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.text = append(o.text, b...)
+	return len(b), nil
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.text)
 }
 
 func wantAll(t *testing.T, text string, parts ...string) {
@@ -181,6 +231,7 @@ func (l *lab) show(args ...string) string {
 }
 
 func TestLeaseIsConfigured(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.cable(1, true)
 	log := l.serve(1, span(1, "1h"), "--dhcp-option=option:router,10.77.1.1", "--dhcp-option=option:dns-server,10.77.1.53",
@@ -193,6 +244,7 @@ func TestLeaseIsConfigured(t *testing.T) {
 }
 
 func TestFirstNICWithALeaseIsUsed(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.cable(1, false) // no carrier
 	l.cable(2, true)  // nobody answers
@@ -203,6 +255,7 @@ func TestFirstNICWithALeaseIsUsed(t *testing.T) {
 }
 
 func TestErrorNamesEveryNIC(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.cable(1, false)
 	l.cable(2, true)
@@ -211,12 +264,14 @@ func TestErrorNamesEveryNIC(t *testing.T) {
 }
 
 func TestCarrierThatComesLate(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.cable(1, false)
 	l.serve(1, span(1, "1h"))
-	late := time.AfterFunc(2*time.Second, func() { _ = exec.Command("ip", "-n", l.server, "link", "set", "s1", "up").Run() })
-	defer late.Stop()
-	out := l.run(helperOptions{Options: Options{Carrier: 20 * time.Second}})
+	said, end := l.start(helperOptions{Options: Options{Carrier: 2 * time.Minute}})
+	l.await(said, "link c1 "+mac(1)+" false\n")
+	l.ip("-n", l.server, "link", "set", "s1", "up")
+	out := end()
 	wantAll(t, out, "up c1 10.77.1.")
 	// Who listens on the link must be there before it can carry anything.
 	_, after, _ := strings.Cut(out, "link c1 "+mac(1)+" false\n")
@@ -227,16 +282,17 @@ func TestCarrierThatComesLate(t *testing.T) {
 }
 
 func TestNICThatAppearsLate(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
-	late := time.AfterFunc(time.Second, func() {
-		l.cable(1, true)
-		l.serve(1, span(1, "1h"))
-	})
-	defer late.Stop()
-	wantAll(t, l.run(helperOptions{Options: Options{Carrier: 20 * time.Second}}), "up c1 10.77.1.")
+	_, end := l.start(helperOptions{Options: Options{Carrier: 2 * time.Minute}})
+	time.Sleep(time.Second) // the program says nothing of a card that is not there
+	l.cable(1, true)
+	l.serve(1, span(1, "1h"))
+	wantAll(t, end(), "up c1 10.77.1.")
 }
 
 func TestOnlyTheNICNamed(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"c2", strings.ToUpper(mac(2))} {
 		l := newLab(t)
 		l.cable(1, true)
@@ -248,6 +304,7 @@ func TestOnlyTheNICNamed(t *testing.T) {
 }
 
 func TestBootInterfaceGoesFirst(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.cable(1, true)
 	l.cable(2, true)
@@ -257,33 +314,40 @@ func TestBootInterfaceGoesFirst(t *testing.T) {
 }
 
 func TestNoNICAtAll(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	wantAll(t, l.run(helperOptions{Options: Options{Carrier: time.Second}}), "error: no network interface after 1s")
 }
 
 // The renewal is brought forward: dnsmasq grants no lease shorter than two minutes.
 func TestLeaseIsRenewed(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.cable(1, true)
 	log := l.serve(1, span(1, "2m"))
-	out := l.run(helperOptions{Stay: 7 * time.Second, Renew: 2 * time.Second})
-	wantAll(t, out, "up c1 10.77.1.", "closed")
-	_, after, _ := strings.Cut(log(), "DHCPACK(s1)")
-	if n := strings.Count(after, "DHCPACK(s1)"); n < 2 {
-		t.Errorf("%d renewals, want 2 or more:\n%s\n%s", n, out, log())
+	_, end := l.start(helperOptions{Stay: true, Renew: 2 * time.Second})
+	after := func() string {
+		_, after, _ := strings.Cut(log(), "DHCPACK(s1)")
+		return after
 	}
-	if strings.Contains(after, "DHCPDISCOVER(s1)") {
+	l.await(func() string {
+		_, second, _ := strings.Cut(after(), "DHCPACK(s1)") // of two renewals
+		return second
+	}, "DHCPACK(s1)")
+	out := end()
+	wantAll(t, out, "up c1 10.77.1.", "closed")
+	if strings.Contains(after(), "DHCPDISCOVER(s1)") {
 		t.Errorf("a renewal started over:\n%s\n%s", out, log())
 	}
 }
 
 // A server that was set up anew refuses the old address: the node takes the new one, and keeps no other.
 func TestRefusedLeaseIsReplaced(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.cable(1, true)
 	log := l.serve(1, span(1, "2m"))
-	out := make(chan string)
-	go func() { out <- l.run(helperOptions{Stay: 12 * time.Second, Renew: 2 * time.Second}) }()
+	said, end := l.start(helperOptions{Stay: true, Renew: 2 * time.Second})
 	l.await(log, "DHCPACK(s1)")
 	l.stop()
 	log = l.serve(1, "--dhcp-range=10.77.1.150,10.77.1.199,255.255.255.0,2m")
@@ -294,5 +358,6 @@ func TestRefusedLeaseIsReplaced(t *testing.T) {
 		t.Errorf("%d addresses:\n%s", n, addr())
 	}
 	wantAll(t, log(), "DHCPNAK(s1)")
-	wantAll(t, <-out, "up c1 10.77.1.", "address changed from 10.77.1.", "closed")
+	l.await(said, "address changed from 10.77.1.")
+	wantAll(t, end(), "up c1 10.77.1.", "address changed from 10.77.1.", "closed")
 }
