@@ -179,13 +179,13 @@ global { locking_dir="` + conf + `/lock" event_activation=0 }
 	}
 	const offset = 5 * mib // 1 MiB in front of the extents, then 4 of "first"
 	tool(t, "dd", "if="+fs, "of="+dev, "bs=1M", fmt.Sprintf("seek=%d", offset/mib), "conv=notrunc,fsync", "status=none")
-	tool(t, "go", "build", "-o", filepath.Join(conf, "swarmboot"), "swarmboot/cmds/swarmboot")
-	tool(t, filepath.Join(conf, "swarmboot"), "image", "create", disk, filepath.Join(dir, "lvm"))
+	program := swarmbootProgram(t)
+	tool(t, program, "image", "create", disk, filepath.Join(dir, "lvm"))
 	lvm(dev, "lvextend -l +1 vg0/first")
 	lvm(dev, "lvextend -l +1 vg0/root")
 	lvm(dev, "lvextend -l +1 vg0/first")
 	lvm(dev, "lvextend -l +1 vg0/root")
-	tool(t, filepath.Join(conf, "swarmboot"), "image", "create", disk, filepath.Join(dir, "pieces"))
+	tool(t, program, "image", "create", disk, filepath.Join(dir, "pieces"))
 
 	writeFiles(t, dir, map[string]string{"profiles/on-lvm.yaml": "hostname: on-lvm\nhooks: [{name: a, at: before-kexec, content: 'cat $SWARMBOOT_TARGET/etc/hostname'}]\n"})
 	s := &testServer{URL: wholeServer(t, dir)}

@@ -48,10 +48,13 @@ func imageOf(t *testing.T, program, dir, name, disk string, args ...string) {
 	tool(t, program, append(append([]string{"image", "create"}, args...), disk, filepath.Join(dir, name))...)
 }
 
+// swarmbootProgram is the server's program, built once for all tests.
 func swarmbootProgram(t *testing.T) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "swarmboot")
-	tool(t, "go", "build", "-o", program, "swarmboot/cmds/swarmboot")
+	program := filepath.Join(os.Getenv(workVariable), "swarmboot")
+	if _, err := os.Stat(program); err != nil {
+		tool(t, "go", "build", "-o", program, "swarmboot/cmds/swarmboot")
+	}
 	return program
 }
 

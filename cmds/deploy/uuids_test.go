@@ -92,8 +92,7 @@ func makeUUIDDisk(t *testing.T, label string) *uuidDisk {
 
 func newUUIDs(t *testing.T, label string) {
 	d, dir := makeUUIDDisk(t, label), t.TempDir()
-	program := filepath.Join(t.TempDir(), "swarmboot")
-	tool(t, "go", "build", "-o", program, "swarmboot/cmds/swarmboot")
+	program := swarmbootProgram(t)
 	tool(t, program, "image", "create", "--root", "4", "--cmdline", "root=UUID="+rootID+" quiet", d.path, filepath.Join(dir, "full"))
 	writeFiles(t, dir, map[string]string{"profiles/default.yaml": "newUUIDs: true\n", "profiles/same.yaml": "newUUIDs: false\n"})
 	s := &testServer{URL: wholeServer(t, dir)}
