@@ -29,9 +29,9 @@ const (
 	fetchTime = 1300 * time.Millisecond
 	stepTime  = 300 * time.Millisecond
 
-	runLimit = 4 * time.Minute // of one machine, far more than it takes
-	tries    = 6               // to cut a run before it has ended
-	goOn     = 3               // cuts between runs that come to their end
+	runLimit = 15 * time.Minute // of one machine that hangs
+	tries    = 6                // to cut a run before it has ended
+	goOn     = 3                // cuts between runs that come to their end
 )
 
 // eager has the kernel write to the disk all the time, and not only when it must: there are always writes under way.

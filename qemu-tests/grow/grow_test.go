@@ -134,7 +134,7 @@ var grown = regexp.MustCompile(`^GROW (\S+) (.*)$`)
 // runNode boots a node with the disks, runs growall on it, and returns what that said of each disk.
 func runNode(t *testing.T, files *scenario.Files, dir string, disks []lab.Disk) map[string]string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	n, err := lab.NewNetwork(ctx)
 	if err != nil {

@@ -71,7 +71,7 @@ func TestHooksAndUUIDs(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(images, "profiles", "default.yaml"), []byte(profile), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	c, err := files.Start(ctx, dir, images)
 	if err != nil {

@@ -127,7 +127,7 @@ var line = regexp.MustCompile(`^RAID (.*)$`)
 // boot starts a node with the disks, has raidnode do its work there, and returns what that said.
 func boot(t *testing.T, files *scenario.Files, dir, initrd, work string, disks []lab.Disk) []string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	n, err := lab.NewNetwork(ctx)
 	if err != nil {

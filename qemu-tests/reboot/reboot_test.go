@@ -26,6 +26,8 @@ const (
 	fresh    = "/usr/share/OVMF/OVMF_VARS_4M.fd" // variables of a machine that was never switched on
 
 	diskSize = 4 << 30 // larger than the disk of the image
+
+	limit = 20 * time.Minute // for a test that hangs
 )
 
 var (
@@ -61,24 +63,18 @@ func runTests(m *testing.M) int {
 func start(ctx context.Context, t *testing.T, args ...string) *scenario.Cluster {
 	t.Helper()
 	dir := filepath.Join(files.Build, "test", t.Name())
-	own := filepath.Join(dir, "images") // with the server's notes on which machine was deployed
+	own := t.TempDir()
 	err := os.RemoveAll(dir)
 	if err == nil {
-		err = os.MkdirAll(own, 0o755)
+		err = scenario.Share(images, own)
 	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	for _, ending := range []string{".json", ".torrent", ".payload"} {
-		if err := os.Link(filepath.Join(images, scenario.ImageName+ending), filepath.Join(own, scenario.ImageName+ending)); err != nil {
-			t.Fatal(err)
-		}
 	}
 	c, err := files.Start(ctx, dir, own, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(own) })
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)
@@ -164,7 +160,7 @@ func current(t *testing.T, says string) string {
 // A BIOS: then=reboot leads into the disk, by the server's word, and after that the disk boots with no network at all.
 func TestBIOS(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	disk := makeDisk(t)
 	c := start(ctx, t, "--then", "reboot")
@@ -213,7 +209,7 @@ func sumOf(t *testing.T, path string, off, n int64) [sha256.Size]byte {
 // entries finds the fallback path.
 func TestUEFI(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	spec := scenario.Spec{Name: "deploy", Memory: 512, Chipset: "q35", NIC: "virtio-net-pci", Bus: "virtio", Format: "raw", Disk: makeDisk(t),
 		UEFI: &lab.UEFI{Code: firmware, Vars: newVars(t)}, Restarts: true, MAC: "52:54:00:5b:01:01"}
@@ -338,7 +334,7 @@ func oneEntry(t *testing.T, says string) (number string) {
 // A deployment that fails restarts the machine, which asks the server again.
 func TestOnErrorReboot(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	c := start(ctx, t, "--disk", "serial=NOSUCH", "--on-error", "reboot")
 	n := boot(ctx, t, c, scenario.Spec{Name: "node", Memory: 384, NIC: "virtio-net-pci", Bus: "virtio", Format: "raw", Size: diskSize, Restarts: true})

@@ -50,6 +50,23 @@ func (f *Files) CreateImage(ctx context.Context, dir string, w io.Writer, args .
 	return nil
 }
 
+// Share makes a folder that serves the image of another one: a server keeps in its own folder which machines it has deployed.
+func Share(images, folder string) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return fmt.Errorf("image directory: %w", err)
+	}
+	for _, ending := range []string{".json", ".torrent", ".payload"} {
+		file, err := filepath.Abs(filepath.Join(images, ImageName+ending))
+		if err == nil {
+			err = os.Symlink(file, filepath.Join(folder, ImageName+ending))
+		}
+		if err != nil {
+			return fmt.Errorf("share an image: %w", err)
+		}
+	}
+	return nil
+}
+
 // Start makes a network and runs "swarmboot serve" in it with the images of a directory. Logs and disks go to dir.
 // The server serves every machine that boots the Debian image, with its console on the serial line; that it
 // deployed machines with the same addresses in an earlier run is forgotten.

@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"swarmboot/internal/cli"
 	"swarmboot/internal/event"
@@ -125,7 +124,7 @@ func (m *cutMachine) check(ctx context.Context, t *testing.T, data []byte) strin
 // there; every hash is read back. What is whole is overwritten only when the layout says so.
 func TestLayoutCut(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	c, data := randomImage(ctx, t, map[string]string{"once": fmt.Sprintf(cutLayout, ""), "again": fmt.Sprintf(cutLayout, "recreate: true")})
 	m := &cutMachine{c: c, disks: arrayDisks(t, c, 2, 300<<20)}

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"swarmboot/internal/web"
 	"swarmboot/qemu-tests/lab"
@@ -147,7 +146,7 @@ func checkMembers(ctx context.Context, t *testing.T, disks []lab.Disk, name stri
 // first disk is gone, from the second by the entry that it has in the firmware.
 func TestLayoutRAID1(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	c := layoutCluster(ctx, t, map[string]string{"array": mirrorLayout})
 	disks := arrayDisks(t, c, 2, 4<<30)
@@ -267,7 +266,7 @@ func current(says string) string {
 // starts by kexec, and from the disks with the network off.
 func TestLayoutRAID10(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	c := layoutCluster(ctx, t, map[string]string{"array": tenLayout})
 	m := lab.Machine{Name: "array", Disks: arrayDisks(t, c, 4, 2<<30)}

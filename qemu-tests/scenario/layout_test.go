@@ -12,13 +12,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"swarmboot/qemu-tests/lab"
 )
 
-// layoutCluster is a server of the Debian image with layouts, without machines. Its directory is its own: the server keeps there
-// which machines it has deployed, and tests run side by side.
+// layoutCluster is a server of the Debian image with layouts, without machines.
 func layoutCluster(ctx context.Context, t *testing.T, layouts map[string]string) *Cluster {
 	t.Helper()
 	own := t.TempDir()
@@ -31,16 +29,7 @@ func layoutCluster(ctx context.Context, t *testing.T, layouts map[string]string)
 			t.Fatal(err)
 		}
 	}
-	for _, suffix := range []string{".json", ".torrent", ".payload"} {
-		file, err := filepath.Abs(filepath.Join(images, ImageName+suffix))
-		if err == nil {
-			err = os.Symlink(file, filepath.Join(own, ImageName+suffix))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return start(ctx, t, logDir(t), own)
+	return start(ctx, t, logDir(t), shared(t, own))
 }
 
 // sparseDisk makes a disk of a machine.
@@ -148,7 +137,7 @@ func foreign(ctx context.Context, t *testing.T, name string, args ...string) str
 // One machine with a disk of 3 TB, of which a partition beyond 2 TiB is kept: the image's system starts from its place beside it.
 func TestLayoutKeeps(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	const size, at, length = 3_000_592_982_016, 2600 << 30, 16 << 20
 	c := layoutCluster(ctx, t, map[string]string{"keep": `

@@ -73,6 +73,18 @@ func logDir(t *testing.T) string {
 	return dir
 }
 
+// limit is for a test that hangs: each takes a few minutes beside others.
+const limit = 15 * time.Minute
+
+// shared has a folder of the test's own serve the image.
+func shared(t *testing.T, folder string) string {
+	t.Helper()
+	if err := Share(images, folder); err != nil {
+		t.Fatal(err)
+	}
+	return folder
+}
+
 func start(ctx context.Context, t *testing.T, dir, images string, args ...string) *Cluster {
 	t.Helper()
 	c, err := files.Start(ctx, dir, images, args...)
@@ -102,10 +114,11 @@ func oneNode(ctx context.Context, t *testing.T, c *Cluster, s Spec) (*Node, web.
 }
 
 // Scenario 1: two machines with blank disks boot from the network, are deployed through the swarm and start the system.
+// It runs before all tests that run side by side: the two are meant to fetch at the same time.
 func TestTwoMachines(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	c := start(ctx, t, logDir(t), images)
+	c := start(ctx, t, logDir(t), shared(t, t.TempDir()))
 	stop, err := c.StartSwitch(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -251,10 +264,11 @@ func readAt(t *testing.T, path string, off int64, n int) []byte {
 
 // One machine on a disk controller and a card of another kind, with every hash read back from the disk.
 func TestReadBack(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	dir := logDir(t)
-	c := start(ctx, t, dir, images, "--verify", "readback", "--then", "poweroff")
+	c := start(ctx, t, dir, shared(t, t.TempDir()), "--verify", "readback", "--then", "poweroff")
 	n, err := c.Boot(ctx, Spec{Name: "node", Memory: 512, Chipset: "q35", NIC: "e1000e", Bus: "ahci", Format: "raw", Size: 4 << 30})
 	if err != nil {
 		t.Fatal(err)
@@ -323,12 +337,14 @@ func sum(t *testing.T, path string) string {
 
 // refused deploys to a disk that must be refused before the first write.
 func refused(t *testing.T, size int64, code int, words []string, args ...string) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	t.Helper()
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	dir := logDir(t)
 	disk := usedDisk(t, dir, size)
 	before := sum(t, disk)
-	c := start(ctx, t, dir, images, args...)
+	c := start(ctx, t, dir, shared(t, t.TempDir()), args...)
 	n, status := oneNode(ctx, t, c, Spec{Name: "node", Memory: 512, NIC: "virtio-net-pci", Bus: "virtio", Format: "raw", Disk: disk})
 	if status.Phase != event.PhaseFailed || status.ExitCode != code {
 		t.Errorf("phase %s, exit code %d (%s), want failed with %d", status.Phase, status.ExitCode, status.Error, code)
@@ -364,7 +380,8 @@ func TestDiskTooSmall(t *testing.T) {
 
 // Scenario 4: a piece of the payload is damaged after the server has checked it. It is never written as good.
 func TestCorruptPayload(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	dir := logDir(t)
 	own := filepath.Join(dir, "images")

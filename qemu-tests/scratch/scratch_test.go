@@ -70,7 +70,7 @@ func TestScratchOnANode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("/dev/shm", "scratch")
+	dir, err := lab.TempDir("/dev/shm", "scratch")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestScratchOnANode(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(images, "layouts", "scratch.yaml"), []byte(layout), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	c, err := files.Start(ctx, filepath.Join(files.Build, "test", t.Name()), images)
 	if err != nil {
