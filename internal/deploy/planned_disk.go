@@ -95,16 +95,22 @@ const tableRoom = 1 << 20
 
 func (w *planned) clearDisk(ctx context.Context, d *plannedDisk, gaps []imagefmt.Extent) error {
 	var done, total atomic.Int64
-	stop := every(2*time.Second, func() {
+	say := func() {
 		w.say(fmt.Sprintf("%s: %s: %s of %s", d.Disk.Path, d.Wipe, progress.Bytes(done.Load()), progress.Bytes(total.Load())))
-	})
-	defer stop()
+	}
+	stop := every(2*time.Second, say)
 	d.dirty = true
 	c, err := disk.Clear(ctx, d.dev, d.Wipe, gaps, func(n, all int64) { done.Store(n); total.Store(all) })
-	if err == nil && c.Reason != "" {
+	stop()
+	switch {
+	case err != nil:
+		return err
+	case c.Reason != "":
 		w.say(c.Reason)
+	default:
+		say()
 	}
-	return err
+	return nil
 }
 
 // stageTable writes the staged tables; see planned.
