@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/u-root/mkuimage/cpio"
-
 	"swarmboot/internal/target"
 	"swarmboot/qemu-tests/lab"
 	"swarmboot/qemu-tests/scenario"
@@ -136,6 +134,10 @@ func runNode(t *testing.T, files *scenario.Files, dir string, disks []lab.Disk) 
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
+	initrd := filepath.Join(dir, "initramfs")
+	if err := lab.ExtendInitramfs(ctx, initrd, files.Initramfs, "growall"); err != nil {
+		t.Fatal(err)
+	}
 	n, err := lab.NewNetwork(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +149,7 @@ func runNode(t *testing.T, files *scenario.Files, dir string, disks []lab.Disk) 
 	}()
 	vm, err := n.Start(ctx, lab.Machine{
 		Name: "grow", MAC: "52:54:00:99:01:01", Memory: 512, NIC: "virtio-net-pci", Disks: disks,
-		Kernel: files.Kernel, Initrd: initramfs(t, files, dir), Append: "console=ttyS0 swarmboot.action=shell",
+		Kernel: files.Kernel, Initrd: initrd, Append: "console=ttyS0 swarmboot.action=shell",
 	}, dir)
 	if err != nil {
 		t.Fatal(err)
@@ -176,42 +178,6 @@ func runNode(t *testing.T, files *scenario.Files, dir string, disks []lab.Disk) 
 		t.Error("the machine did not power off")
 	}
 	return said
-}
-
-// initramfs is that of the nodes with growall behind it: the kernel unpacks one archive after the other.
-func initramfs(t *testing.T, files *scenario.Files, dir string) string {
-	t.Helper()
-	program := filepath.Join(dir, "growall")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./growall")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	b, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	archive, err := os.ReadFile(files.Initramfs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "initramfs")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.Write(append(archive, make([]byte, (4-len(archive)%4)%4)...)); err != nil {
-		t.Fatal(err)
-	}
-	w := cpio.Newc.Writer(f)
-	if err := w.WriteRecord(cpio.StaticFile("bbin/growall", string(b), 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	if err := cpio.WriteTrailer(w); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // check has the file system's own tool judge it.

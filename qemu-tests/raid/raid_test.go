@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/u-root/mkuimage/cpio"
-
 	"swarmboot/qemu-tests/lab"
 	"swarmboot/qemu-tests/scenario"
 )
@@ -55,7 +53,10 @@ func TestArraysOnANode(t *testing.T) {
 		tool(t, "truncate", "-s", fmt.Sprint(24*mib), path)
 		disks = append(disks, lab.Disk{Path: path, Format: "raw", Bus: "virtio", Serial: fmt.Sprintf("wide%d", i), Sector: 4096})
 	}
-	initrd := initramfs(t, files, dir)
+	initrd := filepath.Join(dir, "initramfs")
+	if err := lab.ExtendInitramfs(t.Context(), initrd, files.Initramfs, "raidnode", withLibraries(t, "/usr/sbin/mdadm")...); err != nil {
+		t.Fatal(err)
+	}
 
 	made := boot(t, files, dir, initrd, "make", disks)
 	want := []string{"all load", "all limit", "all progress", "early data without a member during the resync",
@@ -169,66 +170,6 @@ func boot(t *testing.T, files *scenario.Files, dir, initrd, work string, disks [
 		t.Error("the machine did not power off")
 	}
 	return said
-}
-
-// initramfs is that of the nodes with raidnode and mdadm behind it: the kernel unpacks one archive after the other.
-func initramfs(t *testing.T, files *scenario.Files, dir string) string {
-	t.Helper()
-	program := filepath.Join(dir, "raidnode")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./raidnode")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	archive, err := os.ReadFile(files.Initramfs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "initramfs")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.Write(append(archive, make([]byte, (4-len(archive)%4)%4)...)); err != nil {
-		t.Fatal(err)
-	}
-	w := cpio.Newc.Writer(f)
-	var made []string
-	add := func(from, to string) {
-		b, err := os.ReadFile(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, d := range parents(to) {
-			if !slices.Contains(made, d) {
-				made = append(made, d)
-				if err := w.WriteRecord(cpio.Directory(d, 0o755)); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		if err := w.WriteRecord(cpio.StaticFile(to, string(b), 0o755)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	add(program, "bbin/raidnode")
-	for _, file := range withLibraries(t, "/usr/sbin/mdadm") {
-		add(file, strings.TrimPrefix(file, "/"))
-	}
-	if err := cpio.WriteTrailer(w); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-func parents(path string) []string {
-	var dirs []string
-	for d := filepath.Dir(path); d != "."; d = filepath.Dir(d) {
-		dirs = append(dirs, d)
-	}
-	slices.Reverse(dirs)
-	return dirs
 }
 
 // withLibraries returns a program, its interpreter and its libraries, as ldd(1) lists them.

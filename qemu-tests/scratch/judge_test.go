@@ -4,12 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/u-root/mkuimage/cpio"
 
 	"swarmboot/qemu-tests/lab"
 	"swarmboot/qemu-tests/scenario"
@@ -42,42 +39,6 @@ func makeImage(t *testing.T, files *scenario.Files, dir string) {
 	tool(t, "dd", "if="+esp, "of="+disk, "bs=1M", "seek=1", "conv=notrunc,sparse", "status=none")
 	tool(t, "dd", "if="+root, "of="+disk, "bs=1M", "seek=271", "conv=notrunc,sparse", "status=none")
 	tool(t, files.Program("swarmboot"), "image", "create", "--root", "2", "--cmdline", "root=/dev/vda2", disk, filepath.Join(dir, scenario.ImageName))
-}
-
-// withProgram is the initramfs of the nodes with tryscratch behind it: the kernel unpacks one archive after the other.
-func withProgram(t *testing.T, files *scenario.Files, dir string) string {
-	t.Helper()
-	program := filepath.Join(dir, "tryscratch")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./tryscratch")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	b, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	archive, err := os.ReadFile(files.Initramfs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "initramfs")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.Write(append(archive, make([]byte, (4-len(archive)%4)%4)...)); err != nil {
-		t.Fatal(err)
-	}
-	w := cpio.Newc.Writer(f)
-	if err := w.WriteRecord(cpio.StaticFile("bbin/tryscratch", string(b), 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	if err := cpio.WriteTrailer(w); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // attach makes a loop device for the time of the test.
