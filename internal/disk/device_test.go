@@ -224,7 +224,7 @@ func TestRereadTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range table.Partitions {
-		path := d.PartitionPath(p.Number)
+		path := PartitionPath(d.Path(), p.Number)
 		if got := strings.TrimSpace(run(t, "blockdev", "--getsize64", path)); got != "16777216" {
 			t.Errorf("%s has %s bytes", path, got)
 		}
@@ -236,7 +236,7 @@ func TestRereadTable(t *testing.T) {
 	if err := d.RereadTable(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat("/sys/class/block/" + filepath.Base(d.PartitionPath(1))); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat("/sys/class/block/" + filepath.Base(PartitionPath(d.Path(), 1))); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the old partition is still there: %v", err)
 	}
 }

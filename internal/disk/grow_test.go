@@ -192,7 +192,7 @@ func TestRereadTableReplacesOldPartitions(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, p := range table.Partitions {
-			if got := strings.TrimSpace(run(t, "blockdev", "--getsize64", d.PartitionPath(p.Number))); got != fmt.Sprint(p.Length) {
+			if got := strings.TrimSpace(run(t, "blockdev", "--getsize64", PartitionPath(d.Path(), p.Number))); got != fmt.Sprint(p.Length) {
 				t.Errorf("table %d: partition %d has %s bytes, want %d", i, p.Number, got, p.Length)
 			}
 		}

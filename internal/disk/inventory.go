@@ -21,7 +21,7 @@ type Inventory struct {
 	// TableError says why nobody can tell what is on the disk: a table that is damaged, or a disk that cannot be read. "" = all is
 	// well. Table is of kind none then.
 	TableError string `json:"tableError,omitempty"`
-	// Found are the signatures on the disk and in its partitions, as Wipe names them: "partition 1: XFS superblock".
+	// Found are the signatures on the disk and in its partitions, as WipeKeeping names them: "partition 1: XFS superblock".
 	Found []string `json:"found,omitempty"`
 	// Members are the superblocks of md arrays on the disk and in its partitions.
 	Members []Member `json:"members,omitempty"`

@@ -117,9 +117,6 @@ func retry(f func() error, again error) error {
 	}
 }
 
-// PartitionPath returns the device node of partition n (n = 0: the device itself).
-func (d *Device) PartitionPath(n int) string { return PartitionPath(d.path, n) }
-
 // PartitionPath returns the device node of partition n of the disk at path, by the kernel's rule: a
 // disk whose name ends in a digit gets a "p" between (nvme0n1p2, sda2). n = 0 is the disk itself.
 func PartitionPath(path string, n int) string {

@@ -31,19 +31,16 @@ type wiper struct {
 	seen  map[int64]bool // by offset: many layouts look at the same sector
 }
 
-// Wipe clears what could make the machine boot, mount or assemble the disk's old content: both GPTs
+// WipeKeeping clears what could make the machine boot, mount or assemble the disk's old content: both GPTs
 // (the backup also where the primary says it is) and the MBR; superblocks and labels
 // of md, LVM, LUKS, ZFS, firmware RAID, swap and file systems on the
 // whole disk and in the partitions of the old tables. It reads, and zeroes only sectors in which it
-// recognized something; it returns them as "NAME at offset N", and nil when nothing was written. The tables go last, so that a Wipe that was
-// interrupted finds the partitions again.
-func Wipe(ctx context.Context, d *Device) (cleared []string, err error) {
-	return WipeKeeping(ctx, d, nil)
-}
-
-// WipeKeeping is Wipe for a disk of which parts stay as they are, byte for byte: nothing that touches one of the kept extents is
-// cleared. With any of them the table that the kernel reads stays too (both headers of a GPT, or the MBR): it
-// says where they are until WriteTable puts another in its place; tables that were left over elsewhere are cleared.
+// recognized something; it returns them as "NAME at offset N", and nil when nothing was written. The tables go
+// last, so that after an interruption the next call finds the partitions again.
+//
+// Kept are parts of the disk that stay as they are, byte for byte: nothing that touches one of them is cleared. With any of
+// them the table that the kernel reads stays too (both headers of a GPT, or the MBR): it says where they are until
+// WriteTable puts another in its place; tables that were left over elsewhere are cleared.
 //
 // Fresh are the places of new partitions. No old table lists what may have been left there, such as a superblock of a run that was
 // cut off before it had written its table.

@@ -209,7 +209,7 @@ func wipe(t *testing.T, p string) []string {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	cleared, err := Wipe(context.Background(), d)
+	cleared, err := WipeKeeping(context.Background(), d, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +232,7 @@ func checkClean(t *testing.T, p string) {
 		t.Errorf("sgdisk still sees %s", out)
 	}
 	if again := wipe(t, p); len(again) > 0 {
-		t.Errorf("a second Wipe found %q", again)
+		t.Errorf("a second WipeKeeping found %q", again)
 	}
 }
 
