@@ -26,9 +26,7 @@ func (h *handler) profile(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(b)
+	rawJSON(w, b)
 }
 
 // layout serves a layout of disks by name: 404 when there is none, 422 with the reason when it is wrong.
@@ -48,9 +46,7 @@ func (h *handler) layout(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		return
 	}
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(b)
+	rawJSON(w, b)
 }
 
 // profileFile serves a file that a profile refers to. There are no lists of them.

@@ -305,9 +305,14 @@ func (h *handler) json(w http.ResponseWriter, v any) {
 		http.Error(w, "internal error", http.StatusInternalServerError)
 		return
 	}
+	rawJSON(w, append(b, '\n'))
+}
+
+// rawJSON sends an answer that is JSON already. What is asked again must not come from a cache on the way.
+func rawJSON(w http.ResponseWriter, b []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(append(b, '\n'))
+	_, _ = w.Write(b)
 }
 
 func text(w http.ResponseWriter, s string) {
