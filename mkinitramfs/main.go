@@ -61,11 +61,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.Var(&o.extra, "extra-module", "add a module by `NAME`, with what it depends on; may be repeated")
 	fs.Var(&o.files, "files", "add `SRC:DST`, a file or folder of this machine; may be repeated")
 	fs.BoolVar(&o.verbose, "v", false, "list the modules and every step")
-	fs.Usage = func() {
-		fmt.Fprint(stderr, usage)
-		fs.PrintDefaults()
-		fmt.Fprint(stderr, "\n", cli.ExitCodes)
-	}
+	fs.Usage = func() { cli.Help(stderr, usage, fs) }
 	if err := fs.Parse(args); err != nil {
 		return nil, cli.WithCode(cli.CodeUsage, err)
 	}

@@ -79,7 +79,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	f.BoolVar(&verbose, "v", false, "log what the swarm does")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			printUsage(f, stdout)
+			cli.Help(stdout, usage, f)
 			return nil, err
 		}
 		return nil, cli.Usagef("%w (--help lists the options)", err)
@@ -109,13 +109,6 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 		c.createSize = n
 	}
 	return c, c.check()
-}
-
-func printUsage(f *flag.FlagSet, stdout io.Writer) {
-	fmt.Fprint(stdout, usage)
-	f.SetOutput(stdout)
-	f.PrintDefaults()
-	fmt.Fprint(stdout, "\n"+cli.ExitCodes)
 }
 
 // given is the set of options on the command line.

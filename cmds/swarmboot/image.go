@@ -57,10 +57,7 @@ func parseImageFlags(f *flag.FlagSet, args []string, stdout io.Writer, synopsis 
 	var pos []string
 	for {
 		if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintf(stdout, "Usage: swarmboot %s\n\n", synopsis)
-			f.SetOutput(stdout)
-			f.PrintDefaults()
-			fmt.Fprint(stdout, "\n"+cli.ExitCodes)
+			cli.Help(stdout, "Usage: swarmboot "+synopsis+"\n\n", f)
 			return nil, err
 		} else if err != nil {
 			return nil, cli.Usagef("%s: %w", f.Name(), err)

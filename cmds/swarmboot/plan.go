@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -54,10 +53,7 @@ func deployPlan(args []string, stdout io.Writer) error {
 	err := f.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, planUsage)
-		f.SetOutput(stdout)
-		f.PrintDefaults()
-		fmt.Fprint(stdout, "\n", cli.ExitCodes)
+		cli.Help(stdout, planUsage, f)
 		return err
 	case err != nil:
 		return cli.Usagef("deploy plan: %w", err)

@@ -90,10 +90,7 @@ func serveOptions(args []string, stdout io.Writer) (*server.Options, error) {
 	fs.StringVar(&o.Args.Extra, "cmdline", "", "`WORDS` to add to the command line of the nodes' own kernel")
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprint(stdout, serveUsage)
-		fs.SetOutput(stdout)
-		fs.PrintDefaults()
-		fmt.Fprint(stdout, "\n", cli.ExitCodes)
+		cli.Help(stdout, serveUsage, fs)
 		return nil, err
 	}
 	if err == nil {

@@ -40,10 +40,7 @@ func runStatus(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	err := fs.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, statusUsage)
-		fs.SetOutput(stdout)
-		fs.PrintDefaults()
-		fmt.Fprint(stdout, "\n", cli.ExitCodes)
+		cli.Help(stdout, statusUsage, fs)
 		return err
 	case err != nil:
 		return cli.Usagef("status: %w", err)

@@ -1,11 +1,13 @@
-// Package cli is what every command shares: exit codes, a context that ends on
+// Package cli is what every command shares: exit codes, help texts, a context that ends on
 // SIGINT and SIGTERM, and the version.
 package cli
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -37,6 +39,14 @@ const ExitCodes = `Exit codes:
   7  server unreachable, or nobody offers the data
   8  interrupted
 `
+
+// Help prints what a command's --help shows: text, the options of f and the exit codes. f prints to w from then on.
+func Help(w io.Writer, text string, f *flag.FlagSet) {
+	fmt.Fprint(w, text)
+	f.SetOutput(w)
+	f.PrintDefaults()
+	fmt.Fprint(w, "\n", ExitCodes)
+}
 
 type codeError struct {
 	code int
