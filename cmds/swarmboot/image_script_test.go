@@ -42,6 +42,19 @@ func TestImageScript(t *testing.T) {
 	})
 }
 
+// runScripts runs the transcripts in dir, which need nothing but the tool.
+func runScripts(t *testing.T, dir string) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 dir,
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PATH", filepath.Dir(tool(t))+":"+os.Getenv("PATH"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": imageCodeCmd},
+	})
+}
+
 // imageCodeCmd: code N COMMAND... runs a command that must end with exit code N. Output goes to the file out.
 func imageCodeCmd(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := exec.CommandContext(context.Background(), filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], args[1]), args[2:]...)

@@ -6,23 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rogpeppe/go-internal/testscript"
-
 	"swarmboot/internal/cli"
 	"swarmboot/internal/layouts"
 )
 
-func TestLayoutScript(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/layout",
-		RequireExplicitExec: true,
-		Setup: func(e *testscript.Env) error {
-			e.Setenv("PATH", filepath.Dir(tool(t))+":"+os.Getenv("PATH"))
-			return nil
-		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": imageCodeCmd},
-	})
-}
+func TestLayoutScript(t *testing.T) { runScripts(t, "testdata/layout") }
 
 func TestLayoutExample(t *testing.T) {
 	l, err := layouts.Parse("example.yaml", []byte(layoutExample))
