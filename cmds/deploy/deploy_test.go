@@ -187,14 +187,14 @@ func (p *process) lastReport(t *testing.T) event.Progress {
 // waitFor returns when cond holds after some report.
 func (s *testServer) waitFor(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.After(2 * time.Minute)
 	for !cond() {
 		select {
 		case <-s.heard:
 		case <-limit:
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			t.Fatalf("%s: not within 30 s; the nodes said %+v", what, s.nodes)
+			t.Fatalf("%s: not within 2 minutes; the nodes said %+v", what, s.nodes)
 		}
 	}
 }

@@ -248,7 +248,7 @@ func TestImageCreateInterrupted(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for limit := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
 		if m, _ := filepath.Glob(filepath.Join(out, ".img.payload*")); len(m) > 0 || time.Now().After(limit) {
 			break
 		}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -243,7 +245,7 @@ func TestLiveChanges(t *testing.T) {
 	go func() { done <- c.Run(ctx) }()
 	wait := func(want string, log ...string) {
 		t.Helper()
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(2 * time.Minute)
 		for c.states() != want {
 			if time.Now().After(deadline) {
 				t.Fatalf("images: %q, want %q", c.states(), want)
@@ -268,7 +270,7 @@ func TestLiveChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		if im, ok := c.Get("a"); ok && im.Metainfo.InfoHash != old.Metainfo.InfoHash {
 			break
@@ -315,5 +317,26 @@ func TestImageThatCannotBeServedIsBroken(t *testing.T) {
 	scan(t, c)
 	if l := c.List(); len(l) != 1 || l[0].State != StateBroken || !strings.Contains(l[0].Reason, "no room in the swarm") {
 		t.Errorf("%+v", l)
+	}
+}
+
+// A directory with too many images is looked at every two seconds: the log tells once.
+func TestTooManyImages(t *testing.T) {
+	dir := t.TempDir()
+	for i := range maxImages + 2 {
+		write(t, filepath.Join(dir, fmt.Sprintf("i%04d.json", i)), nil)
+	}
+	var log bytes.Buffer
+	c, err := New(Options{Dir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := c.scan(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(log.String(), "too many images"); n != 1 || !strings.Contains(log.String(), fmt.Sprintf("first=i%04d", maxImages)) {
+		t.Errorf("told %d times", n)
 	}
 }

@@ -129,7 +129,7 @@ func (l *lab) lldpcli(args ...string) string {
 
 func (l *lab) await(show func() string, text string) {
 	l.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(show(), text); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(show(), text); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			l.t.Fatalf("no %q in: %s", text, show())
 		}

@@ -2,6 +2,7 @@ package netboot
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -169,6 +170,7 @@ type request struct {
 	Interface string
 	MAC       string
 	Options   map[uint8][]byte
+	Tries     int // a second each; 0: as many as a busy machine may need
 }
 
 // answer is the outcome for roleClient: an error, or the acknowledgement as on the wire.
@@ -230,7 +232,7 @@ func obtain(r request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := nclient4.New(r.Interface, nclient4.WithHWAddr(mac), nclient4.WithTimeout(time.Second), nclient4.WithRetry(2))
+	c, err := nclient4.New(r.Interface, nclient4.WithHWAddr(mac), nclient4.WithTimeout(time.Second), nclient4.WithRetry(cmp.Or(r.Tries, 60)))
 	if err != nil {
 		return nil, err
 	}

@@ -136,7 +136,7 @@ func post(t *testing.T, url, body string) {
 // waitFor asks until part is in the answer.
 func waitFor(t *testing.T, url, part string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		got := get(t, url)
 		if strings.Contains(got, part) {
 			return
@@ -261,7 +261,7 @@ func TestServerThatCannotStart(t *testing.T) {
 		"interface not here": {Options{Images: dir, HTTP: ":0", Interfaces: []string{"none0"}}, "none0"},
 	} {
 		test.o.BTListen, test.o.Logger = "127.0.0.1:0", slog.New(slog.DiscardHandler)
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		if err := Run(ctx, test.o); err == nil || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}

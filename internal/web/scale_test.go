@@ -30,7 +30,7 @@ func TestManyEndAtOnce(t *testing.T) {
 			}
 		})
 	}
-	for deadline := time.Now().Add(10 * time.Second); len(n.List()) < many; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); len(n.List()) < many; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			n.saving.Unlock()
 			t.Fatalf("while the file is written only %d of %d reports were taken", len(n.List()), many)

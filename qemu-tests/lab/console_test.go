@@ -30,7 +30,7 @@ func TestCleanLine(t *testing.T) {
 func TestConsoleWait(t *testing.T) {
 	r, w := io.Pipe()
 	c := readConsole(r, io.Discard)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 
 	// A line and an escape sequence that arrive in parts are still one line.
