@@ -1,9 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // nobody is Debian's user with no rights.
@@ -33,59 +32,47 @@ func TestServeAsOrdinaryUser(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	addr := freeAddr(t)
-	cmd := exec.Command(bin, "serve", "--no-netboot", "--images", images, "--http", addr, "--bt-listen", "127.0.0.1:0")
+	judge(t, "", "install", "--mode", "755", tool(t), bin)
+	cmd := exec.Command(bin, "serve", "--no-netboot", "--images", images, "--http", "127.0.0.1:0", "--bt-listen", "127.0.0.1:0")
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	var output strings.Builder
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Start(); err != nil {
+	cmd.Stderr = &output
+	stdout, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	body, err := firstAnswer("http://"+addr+"/api/v1/images", ended)
+	// It listens by the time that it says where.
+	url := ""
+	for lines := bufio.NewScanner(stdout); url == "" && lines.Scan(); {
+		url, _ = strings.CutPrefix(lines.Text(), "status page ")
+		if !strings.HasPrefix(url, "http") {
+			url = ""
+		}
+	}
+	go io.Copy(io.Discard, stdout) //nolint:errcheck // until it ends
+	body, err := fetched(strings.TrimSuffix(url, "/") + "/api/v1/images")
 	if err != nil || strings.TrimSpace(body) != "[]" {
-		t.Errorf("images: %q, %v", body, err)
+		t.Errorf("images at %q: %q, %v", url, body, err)
 	}
 	_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended already: then that is the error above
-	if err := <-ended; err != nil {
+	if err := cmd.Wait(); err != nil {
 		t.Errorf("serve: %v\n%s", err, output.String())
 	}
 }
 
-func freeAddr(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func fetched(url string) (string, error) {
+	resp, err := http.Get(url)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// firstAnswer asks until the server is up or has ended.
-func firstAnswer(url string, ended chan error) (string, error) {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case err := <-ended:
-			ended <- err
-			return "", fmt.Errorf("the server has ended: %w", err)
-		case <-tick.C:
-		}
-		resp, err := http.Get(url)
-		if err != nil {
-			continue
-		}
-		b, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusOK && err == nil {
-			err = fmt.Errorf("status %s", resp.Status)
-		}
-		return string(b), err
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusOK && err == nil {
+		err = fmt.Errorf("status %s", resp.Status)
 	}
+	return string(b), err
 }
