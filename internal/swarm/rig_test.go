@@ -36,7 +36,7 @@ type memFile struct {
 
 	failAt   int64 // WriteAt of this byte fails, if > 0
 	failWith error
-	slow     time.Duration // each write takes this long
+	hold     chan struct{} // no write ends until it is closed; may be nil
 }
 
 func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
@@ -50,7 +50,9 @@ func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
-	time.Sleep(f.slow)
+	if f.hold != nil {
+		<-f.hold
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.failAt > 0 && off <= f.failAt && f.failAt < off+int64(len(p)) {
