@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -28,10 +27,10 @@ const (
 func report(cfg *params.Config, network *netup.Net, at event.Switch, failure error) error {
 	id := make([]byte, 8)
 	_, _ = rand.Read(id) // never fails, see crypto/rand
-	body, err := json.Marshal(event.Progress{
+	body, err := event.Progress{
 		Node: nodeID(bootInterface(), network.MAC), Run: hex.EncodeToString(id), Time: time.Now().UTC(), Image: cfg.Image, Switch: at,
 		Phase: event.PhaseFailed, Error: failure.Error(), ExitCode: cli.Code(failure), Seconds: uptime().Seconds(),
-	})
+	}.Body()
 	if err != nil {
 		return err
 	}

@@ -184,7 +184,7 @@ func (c *client) post(ctx context.Context, p event.Progress) (event.Reply, error
 	var reply event.Reply
 	ctx, cancel := context.WithTimeout(ctx, postTimeout)
 	defer cancel()
-	body, err := json.Marshal(p)
+	body, err := p.Body()
 	if err != nil {
 		return reply, err
 	}

@@ -25,10 +25,7 @@ const (
 	maxNodes    = 65536 // three times the machines of the largest site that we plan for
 	maxDeployed = 2 * maxNodes
 	maxSteps    = 32
-	maxWarnings = 16
 	maxHooks    = 16
-	maxArrays   = 64
-	maxTextLen  = 4096
 	pastRuns    = 4
 	maxStateLen = 64 << 20 // of the file with maxDeployed entries of the longest names
 )
@@ -322,7 +319,7 @@ var phases = []event.Phase{event.PhaseBoot, event.PhaseManifest, event.PhaseBefo
 	event.PhaseAfterWrite, event.PhaseIdentity, event.PhaseUUIDs, event.PhaseTable, event.PhaseBeforeKexec, event.PhaseBootEntry,
 	event.PhaseLoad, event.PhaseDone, event.PhasePlan, event.PhaseFailed}
 
-// check refuses reports that make no sense and cuts texts to a length.
+// check refuses reports that make no sense and cuts texts and lists to a length.
 func check(p *event.Progress) error {
 	if mac, err := ParseMAC(p.Node); err == nil {
 		p.Node = mac
@@ -338,12 +335,8 @@ func check(p *event.Progress) error {
 		return fmt.Errorf("unknown phase %.100q", string(p.Phase))
 	case len(p.Steps) > maxSteps:
 		return fmt.Errorf("%d steps", len(p.Steps))
-	case len(p.Warnings) > maxWarnings:
-		return fmt.Errorf("%d warnings", len(p.Warnings))
 	case len(p.Hooks) > maxHooks:
 		return fmt.Errorf("%d hooks", len(p.Hooks))
-	case len(p.Arrays) > maxArrays:
-		return fmt.Errorf("%d arrays", len(p.Arrays))
 	case p.PiecesDone < 0, p.PiecesTotal < p.PiecesDone, p.BytesDone < 0, p.BytesTotal < 0, p.Rate < 0,
 		p.FromServer < 0, p.FromNodes < 0, p.Uploaded < 0, p.HashFailures < 0, p.Seconds < 0:
 		return errors.New("numbers that cannot be")
@@ -353,22 +346,12 @@ func check(p *event.Progress) error {
 			return fmt.Errorf("unknown step %.100q", string(p.Steps[i].Name))
 		}
 	}
-	texts := []*string{&p.Disk, &p.Message, &p.Error}
-	for i := range p.Warnings {
-		texts = append(texts, &p.Warnings[i])
-	}
-	for i := range p.Arrays {
-		texts = append(texts, &p.Arrays[i])
-	}
-	for i := range p.Hooks {
-		if h := &p.Hooks[i]; !slices.Contains(phases, h.Point) {
+	for _, h := range p.Hooks {
+		if !slices.Contains(phases, h.Point) {
 			return fmt.Errorf("hook at unknown point %.100q", string(h.Point))
 		}
-		texts = append(texts, &p.Hooks[i].Name, &p.Hooks[i].Output, &p.Hooks[i].Error)
 	}
-	for _, s := range texts {
-		cut(s, maxTextLen)
-	}
+	p.Bound()
 	cut(&p.Switch.ID, event.MaxSwitchID)
 	for _, s := range []*string{&p.Switch.Name, &p.Switch.Port, &p.Switch.PortDescription} {
 		cut(s, event.MaxSwitchText)

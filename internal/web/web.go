@@ -23,7 +23,7 @@ import (
 
 // Limits of requests.
 const (
-	maxBody      = 64 << 10
+	maxBody      = event.MaxReport
 	headerTime   = 10 * time.Second
 	bodyTime     = 10 * time.Second // a report is a few hundred bytes
 	maxHeaderLen = 16 << 10

@@ -224,14 +224,25 @@ func TestWarnings(t *testing.T) {
 	if _, body, _ := call(t, "GET", s.URL+"/", ""); !strings.Contains(body, warning) || !strings.Contains(body, array) {
 		t.Errorf("page:\n%s", body)
 	}
-	for _, p := range []event.Progress{{Warnings: make([]string, maxWarnings+1)}, {Arrays: make([]string, maxArrays+1)}} {
+}
+
+// However much a node has to tell, that it is done must be heard: else it is deployed again when it next boots.
+func TestReportWithMuchInIt(t *testing.T) {
+	for i, p := range []event.Progress{{Warnings: make([]string, event.MaxWarnings+1)}, {Arrays: make([]string, event.MaxArrays+1)}} {
+		nodes, s := testServer(t, nil)
 		p.Node, p.Run, p.Phase = "m", "r", event.PhaseDone
 		b, err := json.Marshal(p)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if status, _, _ := call(t, "POST", s.URL+"/api/v1/nodes", string(b)); status != 400 {
-			t.Errorf("%d warnings, %d arrays: %d", len(p.Warnings), len(p.Arrays), status)
+		if status, body, _ := call(t, "POST", s.URL+"/api/v1/nodes", string(b)); status != 200 {
+			t.Errorf("%d: %d %s", i, status, body)
+		}
+		if _, ok := nodes.Deployed("m"); !ok {
+			t.Errorf("%d: the node counts as not deployed", i)
+		}
+		if n := nodes.List()[0]; len(n.Warnings) > event.MaxWarnings || len(n.Arrays) > event.MaxArrays {
+			t.Errorf("%d: %d warnings, %d arrays are kept", i, len(n.Warnings), len(n.Arrays))
 		}
 	}
 }
@@ -291,7 +302,7 @@ func FuzzReport(f *testing.F) {
 			t.Fatalf("status %d", w.Code)
 		}
 		for _, n := range nodes.List() {
-			if !nodeID.MatchString(n.Node) || n.Phase == "" || len(n.Error) > maxTextLen {
+			if !nodeID.MatchString(n.Node) || n.Phase == "" || len(n.Error) > event.MaxText {
 				t.Fatalf("node %+v", n)
 			}
 		}
