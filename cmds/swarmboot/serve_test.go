@@ -70,7 +70,7 @@ func TestStatus(t *testing.T) {
 		_, _ = io.WriteString(w, `[{"name":"debian","state":"checking","percent":40}]`)
 	})
 	mux.HandleFunc("GET /api/v1/nodes", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, `[{"node":"52:54:00:00:00:0a","phase":"fetch","lost":true,"piecesDone":1,"piecesTotal":4,"message":"disk \u001b[2Jx","warnings":["not grown"],"arrays":["array root: resync"],"switch":{"name":"sw-r7","port":"1/7\u001b[2J"}}]`)
+		_, _ = io.WriteString(w, `[{"node":"52:54:00:00:00:0a","phase":"fetch","lost":true,"piecesDone":1,"piecesTotal":4,"disk":"/dev/vda\u001b[2J\u009b2J","message":"disk \u001b[2Jx","warnings":["not grown"],"arrays":["array root: resync"],"switch":{"name":"sw-r7","port":"1/7\u001b[2J"}}]`)
 	})
 	mux.HandleFunc("POST /api/v1/nodes/{node}/redeploy", func(w http.ResponseWriter, r *http.Request) {
 		if r.PathValue("node") != "all" {
@@ -95,8 +95,13 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%q is not in:\n%s", want, out)
 		}
 	}
-	if strings.Contains(out, "\x1b") {
+	if strings.ContainsAny(out, "\x1b\u009b") {
 		t.Error("a node can steer the terminal")
+	}
+	// An address that is this host's and no loopback one, for which proxies are left out anyhow.
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+	if code, _, msg := runTool(t, "status", "--server", strings.Replace(s.URL, "127.0.0.1", "0.0.0.0", 1)); code != cli.CodeDone {
+		t.Errorf("with a proxy for the Internet: code %d: %s", code, msg)
 	}
 	if out, err = status("--json"); err != nil || !json.Valid([]byte(out)) {
 		t.Errorf("--json: %v\n%s", err, out)

@@ -51,7 +51,8 @@ func runStatus(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	if err != nil || u.Scheme != "http" || u.Host == "" {
 		return cli.Usagef("status: --server %q is not a URL http://HOST:PORT", *server)
 	}
-	c := apiClient{base: "http://" + u.Host, http: &http.Client{Timeout: 30 * time.Second}}
+	// No proxy, as on the nodes: the server is on this network, and a proxy for the Internet does not know it.
+	c := apiClient{base: "http://" + u.Host, http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{}}}
 	defer c.http.CloseIdleConnections()
 	if *redeploy != "" {
 		return c.redeploy(ctx, *redeploy, stdout)
@@ -126,7 +127,7 @@ func (c apiClient) show(ctx context.Context, asJSON bool, stdout io.Writer) erro
 	}
 	fmt.Fprintln(w, "\nNODE\tSWITCH\tIMAGE\tDISK\tPHASE\tDONE\tRATE\tFROM SERVER\tFROM NODES\tREMARK")
 	for _, n := range all.Nodes {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d%%\t%s/s\t%s\t%s\t%s\n", n.Node, printable(n.Switch.String()), n.Image, n.Disk, nodePhase(n), web.Percent(n.Progress),
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d%%\t%s/s\t%s\t%s\t%s\n", n.Node, printable(n.Switch.String()), n.Image, printable(n.Disk), nodePhase(n), web.Percent(n.Progress),
 			web.Size(n.Rate), web.Size(n.FromServer), web.Size(n.FromNodes), remark(n))
 	}
 	if err := w.Flush(); err != nil {
