@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"swarmboot/internal/cli"
+	"swarmboot/internal/disk"
 	"swarmboot/internal/server"
 )
 
@@ -129,6 +130,9 @@ func checkServe(o *server.Options, rest []string, noNetboot bool) error {
 		return cli.Usagef("serve: --no-netboot and --interface exclude each other")
 	case !noNetboot && len(o.Interfaces) == 0:
 		return cli.Usagef("serve: name the interface to answer DHCP on with --interface, or say --no-netboot")
+	}
+	if _, err := disk.ParseSelector(o.Args.Disk); err != nil {
+		return cli.Usagef("serve: --disk: %w", err)
 	}
 	if len(o.Args.Console) == 0 {
 		o.Args.Console = []string{"tty0", "ttyS0,115200"}

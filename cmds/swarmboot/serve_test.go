@@ -26,6 +26,7 @@ func TestServeOptions(t *testing.T) {
 		{"--images d --no-netboot --upload-rate fast", "upload rate"},
 		{"--images d --no-netboot --upload-rate 99999999999G", "upload rate"},
 		{"--images d --no-netboot --nonsense", "nonsense"},
+		{"--images d --no-netboot --disk sizzle=3", "--disk: "},
 	} {
 		_, err := serveOptions(strings.Fields(test.args), io.Discard)
 		if err == nil || cli.Code(err) != cli.CodeUsage || !strings.Contains(err.Error(), test.want) {
