@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"swarmboot/internal/cli"
 	"swarmboot/internal/disk"
@@ -93,10 +92,7 @@ func checkProfiles(names []string, stdout io.Writer) error {
 		}
 		files := []string{name}
 		if fi.IsDir() {
-			if files, err = filepath.Glob(filepath.Join(name, "*.yaml")); err != nil {
-				return err
-			}
-			if _, err := profiles.CheckDir(name); err != nil {
+			if files, err = profiles.CheckDir(name); err != nil {
 				return cli.WithCode(cli.CodeUsage, fmt.Errorf("%s:\n%w", name, err))
 			}
 		}
@@ -125,6 +121,9 @@ func checkSelector(p *params.Profile) error {
 }
 
 func showProfile(dir, node string, stdout io.Writer) error {
+	if _, err := os.ReadDir(dir); err != nil { // a server may have no profiles; who names a directory has
+		return cli.WithCode(cli.CodeUsage, err)
+	}
 	b, err := profiles.JSON(dir, node)
 	if err != nil {
 		return cli.WithCode(cli.CodeUsage, err)

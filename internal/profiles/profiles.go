@@ -92,12 +92,12 @@ func ReadFile(file string) (*params.Profile, error) {
 	return Parse(filepath.Base(file), b)
 }
 
-// CheckDir checks every file of a directory, and every node's merged with default.yaml. It returns how many files it read
-// and all errors, joined; a name that no node can have is one.
-func CheckDir(dir string) (files int, err error) {
+// CheckDir checks every file of a directory, and every node's merged with default.yaml. It returns the paths of the files
+// that it read and all errors, joined; a name that no node can have is one.
+func CheckDir(dir string) (files []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	var errs []error
 	_, defaultErr := optional(filepath.Join(dir, defaultName+suffix))
@@ -109,7 +109,7 @@ func CheckDir(dir string) (files int, err error) {
 		if !ok || strings.HasPrefix(name, ".") {
 			continue
 		}
-		files++
+		files = append(files, filepath.Join(dir, e.Name()))
 		errs = append(errs, checkFile(dir, name, defaultErr))
 	}
 	return files, errors.Join(errs...)

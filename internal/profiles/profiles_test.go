@@ -188,9 +188,9 @@ func TestFor(t *testing.T) {
 func TestCheckDir(t *testing.T) {
 	dir := dirOf(t, map[string]string{"default.yaml": "hostname: a\n", "52-54-00-AA-bb-cc.yaml": "", "525400aabbcd.yaml": "", "x.yml": "", "good.yaml": "", "bad.yaml": "hostname: '-'\n",
 		"-x.yaml": "", "notes.txt": "?"})
-	n, err := CheckDir(dir)
-	if n != 6 || err == nil {
-		t.Fatalf("%d files, %v", n, err)
+	files, err := CheckDir(dir)
+	if len(files) != 6 || files[0] != filepath.Join(dir, "-x.yaml") || err == nil {
+		t.Fatalf("%q, %v", files, err)
 	}
 	for _, want := range []string{"52-54-00-AA-bb-cc.yaml: is not read: name it 52-54-00-aa-bb-cc.yaml", "name it 52-54-00-aa-bb-cd.yaml", "x.yml: is not read", "bad.yaml:1:1: hostname", "-x.yaml: is not read"} {
 		if !strings.Contains(err.Error(), want) {
