@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -48,10 +49,10 @@ type list []string
 func (l *list) String() string     { return strings.Join(*l, ",") }
 func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
-func parse(args []string, stderr io.Writer) (*options, error) {
+func parse(args []string, stdout io.Writer) (*options, error) {
 	o := &options{commands: commandPaths()}
 	fs := flag.NewFlagSet("mkinitramfs", flag.ContinueOnError)
-	fs.SetOutput(stderr)
+	fs.SetOutput(io.Discard)
 	fs.StringVar(&o.kernel, "kernel", "", "the kernel `VMLINUZ`: its version must be that of the modules")
 	fs.StringVar(&o.modules, "modules", "", "the kernel's modules, `DIR`: .../lib/modules/VERSION")
 	fs.StringVar(&o.out, "o", "", "write the archive to `FILE`")
@@ -61,9 +62,11 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.Var(&o.extra, "extra-module", "add a module by `NAME`, with what it depends on; may be repeated")
 	fs.Var(&o.files, "files", "add `SRC:DST`, a file or folder of this machine; may be repeated")
 	fs.BoolVar(&o.verbose, "v", false, "list the modules and every step")
-	fs.Usage = func() { cli.Help(stderr, usage, fs) }
-	if err := fs.Parse(args); err != nil {
-		return nil, cli.WithCode(cli.CodeUsage, err)
+	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+		cli.Help(stdout, usage, fs)
+		return nil, err
+	} else if err != nil {
+		return nil, cli.Usagef("%w (--help lists the flags)", err)
 	}
 	if fs.NArg() > 0 {
 		return nil, cli.Usagef("argument %q: want flags only", fs.Arg(0))
@@ -80,7 +83,10 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	o, err := parse(args, stderr)
+	o, err := parse(args, stdout)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

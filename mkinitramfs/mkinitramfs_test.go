@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"swarmboot/internal/cli"
 	"swarmboot/internal/drivers"
 )
 
@@ -38,11 +39,16 @@ func TestUsage(t *testing.T) {
 		{[]string{"--kernel", "k", "--modules", "m"}, "-o is missing"},
 		{[]string{"--kernel", "k", "--modules", "m", "-o", "o", "--compress", "lzma"}, "--compress lzma"},
 		{[]string{"x"}, `argument "x"`},
+		{[]string{"--nonsense"}, "nonsense"},
 	} {
 		err := run(context.Background(), tt.args, io.Discard, io.Discard)
-		if err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%v: %v, want %q", tt.args, err, tt.want)
+		if err == nil || cli.Code(err) != cli.CodeUsage || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%v: %v (code %d), want %q", tt.args, err, cli.Code(err), tt.want)
 		}
+	}
+	var out, errOut bytes.Buffer
+	if err := run(context.Background(), []string{"--help"}, &out, &errOut); err != nil || errOut.Len() > 0 || !strings.HasPrefix(out.String(), usage) || !strings.HasSuffix(out.String(), cli.ExitCodes) {
+		t.Errorf("--help: %v\n%s%s", err, out.String(), errOut.String())
 	}
 }
 
