@@ -89,6 +89,7 @@ type Catalog struct {
 
 	refused map[string]bool       // names that are no image names; only used by the goroutine of Run
 	known   map[string]remembered // likewise
+	over    string                // likewise: the first image that there is no room for
 
 	mu      sync.Mutex
 	images  map[string]*entry
@@ -228,10 +229,14 @@ func (c *Catalog) scan(ctx context.Context) error {
 		}
 	}
 	slices.Sort(names)
+	over := ""
 	if room := maxImages - len(c.images); len(names) > room {
-		c.o.Logger.Warn("too many images; some are left out", "first", names[room], "limit", maxImages)
-		names = names[:room]
+		over, names = names[room], names[:room]
 	}
+	if over != "" && over != c.over {
+		c.o.Logger.Warn("too many images; some are left out", "first", over, "limit", maxImages)
+	}
+	c.over = over
 	// All are shown before the first is ready: else it would look like the only one.
 	added := make([]*entry, len(names))
 	for i, name := range names {
