@@ -39,6 +39,12 @@ func modprobe(args []string) int {
 }
 
 func modprobeIn(dir string, args []string) error {
+	for _, a := range args {
+		switch a { // must not load what somebody wants to be rid of, or only asks about
+		case "-r", "--remove", "-n", "--dry-run", "-D", "--show-depends":
+			return fmt.Errorf("%s: this modprobe loads modules and nothing else", a)
+		}
+	}
 	l, err := drivers.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("no modules for this kernel: %w", err)

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +30,20 @@ func TestParseBootif(t *testing.T) {
 	} {
 		if got := parseBootif([]byte(line)).String(); got != want {
 			t.Errorf("%q: %q, want %q", line, got, want)
+		}
+	}
+}
+
+// What is no order to load is none to load.
+func TestModprobeOnlyLoads(t *testing.T) {
+	for _, option := range []string{"-r", "--remove", "-n", "--dry-run"} {
+		if err := modprobeIn(t.TempDir(), []string{option, "loop"}); err == nil || !strings.Contains(err.Error(), option) {
+			t.Errorf("%s: %v", option, err)
+		}
+	}
+	for _, args := range [][]string{{"-q", "--", "loop"}, {"-v", "loop"}} {
+		if err := modprobeIn(t.TempDir(), args); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%v: %v", args, err)
 		}
 	}
 }
