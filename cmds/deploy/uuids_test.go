@@ -202,7 +202,7 @@ func (d *uuidDisk) judge(t *testing.T, target string, fresh map[string]string, p
 	}
 	tool(t, "e2fsck", "-fn", fmt.Sprintf("%s?offset=%d", target, uuidOff["root"]))
 	tool(t, "sfdisk", "--verify", target)
-	attached(t, target, imagefmt.Partition{Start: uuidOff["xfs"], Length: uuidLength["xfs"]}, func(dev string) { tool(t, "timeout", "60", "xfs_repair", "-n", dev) })
+	attached(t, target, imagefmt.Partition{Start: uuidOff["xfs"], Length: uuidLength["xfs"]}, func(dev string) { tool(t, "timeout", "300", "xfs_repair", "-n", dev) })
 	mounted(t, target, "xfs", imagefmt.Partition{Start: uuidOff["xfs"], Length: uuidLength["xfs"]}, func(string) {})
 	if !d.vfat {
 		return

@@ -61,7 +61,7 @@ var bareDisks = []struct {
 	fsck []string
 }{
 	{"ext4", true, 32 * mib, []string{"mkfs.ext4", "-q"}, []string{"e2fsck", "-fn"}},
-	{"xfs", false, 320 * mib, []string{"mkfs.xfs", "-q"}, []string{"timeout", "60", "xfs_repair", "-n"}},
+	{"xfs", false, 320 * mib, []string{"mkfs.xfs", "-q"}, []string{"timeout", "300", "xfs_repair", "-n"}},
 	{"btrfs", true, 128 * mib, []string{"mkfs.btrfs", "-q"}, []string{"btrfs", "check"}},
 	{"vfat", false, 16 * mib, []string{"mkfs.fat", "-F", "16"}, []string{"fsck.fat", "-n"}},
 	{"swap", true, 16 * mib, []string{"mkswap", "-q"}, []string{"swaplabel"}},

@@ -28,7 +28,7 @@ func openBlank(t *testing.T, size int64) blankFile {
 // checkExt4 has e2fsck and dumpe2fs judge.
 func checkExt4(t *testing.T, path string, size, unused int64) {
 	t.Helper()
-	run(t, "timeout", "120", "e2fsck", "-fn", path)
+	run(t, "timeout", "600", "e2fsck", "-fn", path)
 	s := run(t, "dumpe2fs", "-h", path)
 	if got := number(t, s, `Block count:\s+(\d+)`) * 4096; got > size || size-got > unused {
 		t.Errorf("%d bytes of %d", got, size)

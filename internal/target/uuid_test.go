@@ -168,9 +168,9 @@ func TestChangeUsedXFS(t *testing.T) {
 			if err != nil || ch.Kind != "xfs" || blkid(t, path) != ch.New {
 				t.Fatalf("%s: %+v, %v", options, ch, err)
 			}
-			run(t, "timeout", "60", "xfs_repair", "-n", path)
+			run(t, "timeout", "300", "xfs_repair", "-n", path)
 			busy(fmt.Sprint("c", i))
-			run(t, "timeout", "60", "xfs_repair", "-n", path)
+			run(t, "timeout", "300", "xfs_repair", "-n", path)
 		}
 		run(t, "mount", "-o", "loop,ro", path, dir)
 		if b, err := os.ReadFile(filepath.Join(dir, "a/3/800")); err != nil || string(b) != "text 800\n" {
