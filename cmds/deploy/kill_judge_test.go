@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"swarmboot/internal/deploy/deploytest"
+	"swarmboot/internal/filetest"
 )
 
 const killNode = "killed"
@@ -45,7 +46,7 @@ func layoutVictim(t *testing.T) *victim {
 		if len(parts) != 5 {
 			t.Fatalf("%s: the table is %+v", when, parts)
 		}
-		if !bytes.Equal(readRange(t, dev, parts["esp"]*512, int64(len(esp))), esp) {
+		if !bytes.Equal(filetest.Read(t, dev, parts["esp"]*512, int64(len(esp))), esp) {
 			t.Errorf("%s: the EFI system partition is another", when)
 		}
 		fstab := judgeRoot(t, when, dev, parts["root"]*512, sum)
@@ -87,10 +88,10 @@ func diskVictim(t *testing.T) *victim {
 	v.judge = func(t *testing.T, when string) {
 		t.Helper()
 		parts := byName(t, dev)
-		if boot := readRange(t, dev, 0, 1); boot[0] != killBoot || len(parts) != 2 {
+		if boot := filetest.Read(t, dev, 0, 1); boot[0] != killBoot || len(parts) != 2 {
 			t.Fatalf("%s: the table is %+v", when, parts)
 		}
-		if !bytes.Equal(readRange(t, dev, parts["esp"]*512, int64(len(esp))), esp) {
+		if !bytes.Equal(filetest.Read(t, dev, parts["esp"]*512, int64(len(esp))), esp) {
 			t.Errorf("%s: the EFI system partition is another", when)
 		}
 		fstab := judgeRoot(t, when, dev, parts["root"]*512, sum)
@@ -176,7 +177,7 @@ func bareVictim(t *testing.T) *victim {
 	tool(t, "mkfs.ext4", "-q", "-U", rootID, "-d", filepath.Join(work, "tree"), "-E", "root_owner=0:0", root)
 	boot := bytes.Repeat([]byte{killBoot}, 512)
 	boot[510], boot[511] = 0x55, 0xaa
-	writeRange(t, root, 0, boot)
+	filetest.Write(t, root, 0, boot)
 	imageOf(t, swarmbootProgram(t), dir, "img", root, "--cmdline", "root=UUID="+rootID)
 	sum := strings.Fields(tool(t, "sha256sum", filepath.Join(work, "tree/big")))[0]
 	writeFiles(t, dir, map[string]string{"profiles/default.yaml": "hostname: " + killNode + "\nmachineID: reset\nssh: {hostKeys: generate}\n"})
@@ -184,7 +185,7 @@ func bareVictim(t *testing.T) *victim {
 	v := &victim{name: "bare", disk: dev, args: []string{"--server", wholeServer(t, dir), "--disk", dev, "--image", "img", "--node", killNode}}
 	v.reset = func(t *testing.T) {
 		t.Helper()
-		writeRange(t, dev, 0, bytes.Repeat([]byte{deploytest.Pattern}, size))
+		filetest.Write(t, dev, 0, bytes.Repeat([]byte{deploytest.Pattern}, size))
 		tool(t, "sgdisk", "--clear", "--new=1:1M:+8M", "--change-name=1:old", dev)
 	}
 	v.kept = func(t *testing.T, when string) {
@@ -195,7 +196,7 @@ func bareVictim(t *testing.T) *victim {
 			}
 		}
 	}
-	v.listed = func(t *testing.T) bool { return readRange(t, dev, 0, 1)[0] == killBoot }
+	v.listed = func(t *testing.T) bool { return filetest.Read(t, dev, 0, 1)[0] == killBoot }
 	v.judge = func(t *testing.T, when string) {
 		t.Helper()
 		judgeRoot(t, when, dev, 0, sum)

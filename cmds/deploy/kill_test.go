@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"swarmboot/internal/event"
+	"swarmboot/internal/filetest"
 )
 
 // moments are the steps in which TestKilledAnywhere kills a deployment, with a layout, without one, and of an image without a table: 28
@@ -81,7 +82,7 @@ func (v *victim) killIn(t *testing.T, in event.Phase, fraction float64) (late in
 			v.kept(t, when)
 			if v.listed(t) {
 				v.judge(t, when)
-			} else if last.Phase != event.PhaseTable && readRange(t, v.disk, 0, 1)[0] == killBoot {
+			} else if last.Phase != event.PhaseTable && filetest.Read(t, v.disk, 0, 1)[0] == killBoot {
 				t.Errorf("%s: the image's boot code is there", when)
 			}
 		}

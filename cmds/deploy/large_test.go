@@ -3,12 +3,12 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
+	"swarmboot/internal/filetest"
 )
 
 // largeLayout has the image's partitions, file systems of terabytes, and a partition behind them that is kept.
@@ -30,7 +30,7 @@ func TestLargeDisks(t *testing.T) {
 			at := (size - 64<<30) / mib * mib
 			tool(t, "sgdisk", "--clear", "--new=1:1M:+8M", "--change-name=1:old", fmt.Sprintf("--new=3:%d:+32G", at/512), "--change-name=3:data", disk)
 			kept := []byte(strings.Repeat("kept ", 1<<20))
-			writeRange(t, disk, at+5<<30, kept)
+			filetest.Write(t, disk, at+5<<30, kept)
 			before := largeParts(t, disk)["data"]
 			p := startLayout(t, s, layoutFile(t, fmt.Sprintf(largeLayout, disk, "70%")), "--verify", "readback")
 			if c := p.code(); c != cli.CodeDone {
@@ -44,7 +44,7 @@ func TestLargeDisks(t *testing.T) {
 			if len(parts) != 6 || parts["data"] != before || before[0]*512 <= 2<<40 {
 				t.Errorf("the kept partition was %v, the table is %v", before, parts)
 			}
-			if string(readRange(t, disk, at+5<<30, int64(len(kept)))) != string(kept) {
+			if string(filetest.Read(t, disk, at+5<<30, int64(len(kept)))) != string(kept) {
 				t.Error("the kept bytes have changed")
 			}
 			for i, name := range []string{"esp", "root"} {
@@ -80,7 +80,7 @@ func largeParts(t *testing.T, disk string) map[string][2]int64 {
 // checkLargeMBR looks for one protective partition over all that 32 bits can say (UEFI 2.10, table 5.4).
 func checkLargeMBR(t *testing.T, disk string, size int64) {
 	t.Helper()
-	b := readRange(t, disk, 446, 66)
+	b := filetest.Read(t, disk, 446, 66)
 	sectors := min(uint64(size/512-1), 0xffffffff)
 	if b[4] != 0xee || binary.LittleEndian.Uint32(b[8:]) != 1 || uint64(binary.LittleEndian.Uint32(b[12:])) != sectors || strings.Trim(string(b[16:64]), "\x00") != "" {
 		t.Errorf("the MBR has %x", b)
@@ -98,16 +98,4 @@ func xfsBytes(t *testing.T, disk string, off, size int64) int64 {
 		t.Fatalf("xfs_db: %v\n%s", err, out)
 	}
 	return blocks * length
-}
-
-func writeRange(t *testing.T, path string, off int64, b []byte) {
-	t.Helper()
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteAt(b, off); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"swarmboot/internal/cli"
 	"swarmboot/internal/deploy/deploytest"
 	"swarmboot/internal/event"
+	"swarmboot/internal/filetest"
 )
 
 // What an old disk has on it: a partition that nobody wants any more, and one with data that stays.
@@ -57,21 +58,7 @@ func oldDisk(t *testing.T, device string) []byte {
 	if err := f.Sync(); err != nil {
 		t.Fatal(err)
 	}
-	return readRange(t, device, dataStart*mib, dataSize*mib)
-}
-
-func readRange(t *testing.T, path string, off, n int64) []byte {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	b := make([]byte, n)
-	if _, err := f.ReadAt(b, off); err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return filetest.Read(t, device, dataStart*mib, dataSize*mib)
 }
 
 // listed is what sfdisk says of the partitions of a disk, by UUID.
@@ -116,7 +103,7 @@ func checkKept(t *testing.T, when, device string, data []byte, before listed) {
 	if got := sfdisk(t, device)[dataUUID]; got != before[dataUUID] {
 		t.Errorf("%s: the kept partition is %+v, was %+v", when, got, before[dataUUID])
 	}
-	if !bytes.Equal(readRange(t, device, dataStart*mib, dataSize*mib), data) {
+	if !bytes.Equal(filetest.Read(t, device, dataStart*mib, dataSize*mib), data) {
 		t.Errorf("%s: the kept bytes have changed", when)
 	}
 }
@@ -139,7 +126,7 @@ func checkPlaced(t *testing.T, when, device string, im *deploytest.Image) {
 		}
 		for _, e := range im.Used {
 			lo, hi := max(e.Off, p.Start), min(e.End(), p.Start+p.Length)
-			if lo < hi && !bytes.Equal(readRange(t, device, got.Start*512+lo-p.Start, hi-lo), im.Disk[lo:hi]) {
+			if lo < hi && !bytes.Equal(filetest.Read(t, device, got.Start*512+lo-p.Start, hi-lo), im.Disk[lo:hi]) {
 				t.Errorf("%s: bytes %d to %d of the image are not in %s", when, lo, hi, got.Node)
 			}
 		}
@@ -208,7 +195,7 @@ func TestPlan(t *testing.T) {
 	s.publish(t, "img", 24*mib, imagefmt.Packed, nil)
 	dev := loop(t, makeTarget(t, keptDisk))
 	oldDisk(t, dev)
-	before := readRange(t, dev, 0, keptDisk)
+	before := filetest.Read(t, dev, 0, keptDisk)
 	for _, c := range []struct {
 		args  []string
 		words []string
@@ -233,7 +220,7 @@ func TestPlan(t *testing.T) {
 		if l := s.last("n"); l.Phase != event.PhasePlan {
 			t.Errorf("the server last heard %+v", l)
 		}
-		if !bytes.Equal(readRange(t, dev, 0, keptDisk), before) {
+		if !bytes.Equal(filetest.Read(t, dev, 0, keptDisk), before) {
 			t.Error("the disk was written to")
 		}
 	}
@@ -254,7 +241,7 @@ func TestLayoutFails(t *testing.T) {
 	if all := sfdisk(t, dev); len(all) != 1 {
 		t.Errorf("more than the kept partition is listed: %+v", all)
 	}
-	if b := readRange(t, dev, 0, 440); len(bytes.Trim(b, "\x00")) > 0 {
+	if b := filetest.Read(t, dev, 0, 440); len(bytes.Trim(b, "\x00")) > 0 {
 		t.Error("there is boot code")
 	}
 }
@@ -265,7 +252,7 @@ func TestLayoutRefused(t *testing.T) {
 	s.publish(t, "img", 24*mib, imagefmt.Packed, nil)
 	dev := loop(t, makeTarget(t, keptDisk))
 	oldDisk(t, dev)
-	before := readRange(t, dev, 0, keptDisk)
+	before := filetest.Read(t, dev, 0, keptDisk)
 	file := func(text string) string { return layoutFile(t, text) }
 	for _, c := range []struct {
 		layout string
@@ -286,7 +273,7 @@ func TestLayoutRefused(t *testing.T) {
 		if got := p.code(); got != c.code || !strings.Contains(p.err.String(), c.word) {
 			t.Errorf("%s: code %d, want %d and %q\n%s", c.layout, got, c.code, c.word, p.err.String())
 		}
-		if !bytes.Equal(readRange(t, dev, 0, keptDisk), before) {
+		if !bytes.Equal(filetest.Read(t, dev, 0, keptDisk), before) {
 			t.Fatalf("%s: the disk was written to", c.layout)
 		}
 	}

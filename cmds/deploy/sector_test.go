@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"swarmboot/internal/cli"
+	"swarmboot/internal/filetest"
 )
 
 // sectorDisk makes a disk of 120 MiB with sectors of so many bytes, as the foreign tools make it: an EFI system partition, swap, and a root of
@@ -100,7 +101,7 @@ func judgeSectors(t *testing.T, source, disk string, sector int) {
 	esp, was := filepath.Join(t.TempDir(), "esp"), fmt.Sprintf("%s@@%d", source, mib)
 	tool(t, "dd", "if="+disk, "of="+esp, "bs=1M", "skip=1", "count=40", "status=none")
 	tool(t, "fsck.fat", "-n", esp)
-	if got := binary.LittleEndian.Uint16(readRange(t, esp, 11, 2)); int(got) != sector {
+	if got := binary.LittleEndian.Uint16(filetest.Read(t, esp, 11, 2)); int(got) != sector {
 		t.Errorf("the FAT has sectors of %d bytes, want %d", got, sector)
 	}
 	for _, name := range []string{"::EFI/debian/grub.cfg", "::EFI/debian/a long name.efi"} {
@@ -111,7 +112,7 @@ func judgeSectors(t *testing.T, source, disk string, sector int) {
 			t.Errorf("%s is another file now", name)
 		}
 	}
-	if a, b := readRange(t, disk, 41*mib, 72*mib), readRange(t, source, 41*mib, 72*mib); !bytes.Equal(a, b) {
+	if a, b := filetest.Read(t, disk, 41*mib, 72*mib), filetest.Read(t, source, 41*mib, 72*mib); !bytes.Equal(a, b) {
 		t.Error("swap and root are not as they were")
 	}
 	tool(t, "e2fsck", "-fn", disk+fmt.Sprintf("?offset=%d", 49*mib))

@@ -8,6 +8,7 @@ import (
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
+	"swarmboot/internal/filetest"
 )
 
 // TestWipeModes: what lies where a layout puts nothing is zero after wipe: zero and wipe: discard, which say so in reports, and as it was after
@@ -19,7 +20,7 @@ func TestWipeModes(t *testing.T) {
 	for _, mode := range []string{"none", "discard", "zero"} {
 		dev := loop(t, makeTarget(t, keptDisk))
 		data := oldDisk(t, dev)
-		before, junk := sfdisk(t, dev), readRange(t, dev, free, end-free)
+		before, junk := sfdisk(t, dev), filetest.Read(t, dev, free, end-free)
 		p := startLayout(t, s, layoutFile(t, strings.Replace(keepingLayout(dev), `"wipe": "discard"`, `"wipe": "`+mode+`"`, 1)), "--json", "--verify", "readback")
 		if c := p.code(); c != cli.CodeDone {
 			t.Fatalf("%s: code %d\n%s", mode, c, p.err.String())
@@ -30,7 +31,7 @@ func TestWipeModes(t *testing.T) {
 		if mode != "none" {
 			want = make([]byte, len(junk))
 		}
-		if !bytes.Equal(readRange(t, dev, free, end-free), want) {
+		if !bytes.Equal(filetest.Read(t, dev, free, end-free), want) {
 			t.Errorf("wipe: %s: what lies behind the last partition is not as it is to be", mode)
 		}
 		m := regexp.MustCompile(regexp.QuoteMeta(dev) + `: (\w+): (\d\S* \w+) of (\d\S* \w+)"`).FindStringSubmatch(p.out.String())

@@ -11,13 +11,14 @@ import (
 	"testing"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/filetest"
 )
 
 // dirty fills a file with bytes that are not zero.
 func dirty(t *testing.T, size int64) string {
 	t.Helper()
 	p := sparse(t, size)
-	put(t, p, 0, bytes.Repeat([]byte{0xa5}, int(size)))
+	filetest.Write(t, p, 0, bytes.Repeat([]byte{0xa5}, int(size)))
 	return p
 }
 
@@ -208,9 +209,9 @@ func TestWipeKeeping(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				put(t, p, start, b)
+				filetest.Write(t, p, start, b)
 			}
-			put(t, p, 33*mib+20*mib, []byte("\xfc\x4e\x2b\xa9")) // nothing looks there
+			filetest.Write(t, p, 33*mib+20*mib, []byte("\xfc\x4e\x2b\xa9")) // nothing looks there
 			before, err := os.ReadFile(p)
 			if err != nil {
 				t.Fatal(err)
@@ -261,7 +262,7 @@ func TestWipeFresh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(t, p, 33*mib, b)
+	filetest.Write(t, p, 33*mib, b)
 	d := open(t, p)
 	if cleared, err := WipeKeeping(t.Context(), d, nil); err != nil || len(cleared) > 0 {
 		t.Errorf("cleared %q, %v", cleared, err)

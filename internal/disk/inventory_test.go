@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/filetest"
 )
 
 // inventory is what ReadInventory says of a file that stands for a disk.
@@ -160,9 +161,9 @@ func TestReadMembers(t *testing.T) {
 		md(version)(t, p)
 		at := map[string]int64{"0.90": md090(64 * mib), "1.0": md10(64 * mib), "1.1": 0, "1.2": 4096}[version]
 		if version == "0.90" {
-			put(t, p, at+20, []byte{0x78, 0x56, 0x34, 0x12})
+			filetest.Write(t, p, at+20, []byte{0x78, 0x56, 0x34, 0x12})
 		} else {
-			put(t, p, at+16, []byte("0123456789abcdefhost:root"))
+			filetest.Write(t, p, at+16, []byte("0123456789abcdefhost:root"))
 		}
 		m := inventory(t, p).Members
 		if len(m) != 1 || m[0].Metadata != version || m[0].Level != 1 || m[0].Partition != 0 || version != "0.90" && m[0].Name != "host:root" {

@@ -12,19 +12,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-func put(t *testing.T, path string, off int64, b []byte) {
-	t.Helper()
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteAt(b, off); err != nil {
-		t.Fatal(err)
-	}
-}
+	"swarmboot/internal/filetest"
+)
 
 // md writes the superblock of an array member, by hand since that needs no md driver, and has mdadm confirm it.
 func md(version string) func(*testing.T, string) {
@@ -54,7 +44,7 @@ func mdByHand(t *testing.T, p, version string) {
 			sum += uint64(le.Uint32(b[i:]))
 		}
 		le.PutUint32(b[38*4:], uint32(sum)+uint32(sum>>32))
-		put(t, p, md090(fi.Size()), b)
+		filetest.Write(t, p, md090(fi.Size()), b)
 		return
 	}
 	off := map[string]int64{"1.0": md10(fi.Size()), "1.1": 0, "1.2": 4096}[version]
@@ -72,7 +62,7 @@ func mdByHand(t *testing.T, p, version string) {
 		sum += uint64(le.Uint32(b[i:]))
 	}
 	le.PutUint32(b[216:], uint32(sum)+uint32(sum>>32))
-	put(t, p, off, b)
+	filetest.Write(t, p, off, b)
 }
 
 func zfs(t *testing.T, p string) {
@@ -81,7 +71,7 @@ func zfs(t *testing.T, p string) {
 	binary.LittleEndian.PutUint64(ub[8:], 5000)
 	for _, label := range []int64{0, 256 << 10, 64*mib - 512<<10, 64*mib - 256<<10} {
 		for i := range int64(16) {
-			put(t, p, label+128<<10+i<<10, ub)
+			filetest.Write(t, p, label+128<<10+i<<10, ub)
 		}
 	}
 }
@@ -106,7 +96,7 @@ func TestWipeWholeDisk(t *testing.T) {
 		{"fat32", tool("mkfs.fat", "-F", "32"), "FAT boot sector at offset 0"},
 		{"swap", tool("mkswap"), "swap header at offset 3584"},
 		{"swap with pages of 64 KiB", tool("mkswap", "-p", "65536"), "swap header at offset 65024"},
-		{"hibernated", func(t *testing.T, p string) { run(t, "mkswap", p); put(t, p, 4086, []byte("S1SUSPEND\x00")) }, "hibernated system at offset 3584"},
+		{"hibernated", func(t *testing.T, p string) { run(t, "mkswap", p); filetest.Write(t, p, 4086, []byte("S1SUSPEND\x00")) }, "hibernated system at offset 3584"},
 		{"luks1", luks("luks1"), "LUKS header at offset 0"},
 		{"luks2", luks("luks2"), "second LUKS header at offset 16384"},
 		{"lvm", pvcreate, "LVM physical volume at offset 512"},
@@ -128,7 +118,7 @@ func TestWipeWholeDisk(t *testing.T) {
 		{"dm-verity", func(t *testing.T, p string) { run(t, "veritysetup", "format", sparse(t, mib), p) }, "dm-verity superblock at offset 0"},
 		{"dm-integrity", func(t *testing.T, p string) {
 			run(t, "truncate", "-s", "64M", p)
-			put(t, p, 0, []byte("integrt\x00\x04"))
+			filetest.Write(t, p, 0, []byte("integrt\x00\x04"))
 		}, "dm-integrity superblock at offset 0"},
 		{"sun", label("sun"), "Sun disk label at offset 0"},
 		{"mac", label("mac"), "Apple partition map at offset 512"},
@@ -186,7 +176,7 @@ func files(name string, args ...string) func(*testing.T, string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		put(t, p, 0, b)
+		filetest.Write(t, p, 0, b)
 	}
 }
 
@@ -278,7 +268,7 @@ func TestWipePartitions(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				put(t, p, off, b)
+				filetest.Write(t, p, off, b)
 			}
 			cleared := strings.Join(wipe(t, p), "\n")
 			if n := strings.Count(cleared, "ext2/3/4"); n != len(offs) {
@@ -317,7 +307,7 @@ func TestWipeBackupAlone(t *testing.T) {
 		p := sparse(t, 64*mib)
 		dev := loop(t, p, args...)
 		run(t, "sgdisk", "-n", "1:0:0", dev)
-		put(t, dev, 0, make([]byte, mib))
+		filetest.Write(t, dev, 0, make([]byte, mib))
 		run(t, "sync", dev)
 		if cleared := strings.Join(wipe(t, dev), "\n"); !strings.Contains(cleared, "backup GPT") {
 			t.Errorf("%q: cleared %s", args, cleared)
@@ -354,7 +344,7 @@ func TestWipeEverySignature(t *testing.T) {
 				continue // only on larger disks
 			}
 			p := sparse(t, size)
-			put(t, p, off+s.magicOff, []byte(s.magic))
+			filetest.Write(t, p, off+s.magicOff, []byte(s.magic))
 			if cleared := wipe(t, p); len(cleared) == 0 {
 				t.Errorf("%s at %d was not found", s.name, off)
 			}
@@ -368,7 +358,7 @@ func TestWipeEverySignature(t *testing.T) {
 func TestWipeLeavesDataAlone(t *testing.T) {
 	p := sparse(t, 4*mib)
 	data := bytes.Repeat([]byte{0xa5}, 4*mib)
-	put(t, p, 0, data)
+	filetest.Write(t, p, 0, data)
 	if cleared := wipe(t, p); len(cleared) > 0 {
 		t.Errorf("cleared %q", cleared)
 	}
@@ -403,7 +393,7 @@ func FuzzWipe(f *testing.F) {
 		}
 		defer unix.Close(fd)
 		p := fmt.Sprintf("/proc/self/fd/%d", fd)
-		put(t, p, 0, b)
+		filetest.Write(t, p, 0, b)
 		before := wipe(t, p)
 		if after := wipe(t, p); len(before) > 0 && len(after) >= len(before) {
 			t.Fatalf("the first Wipe cleared %q, the second %q", before, after)

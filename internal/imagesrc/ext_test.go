@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/filetest"
 	"swarmboot/internal/imagesrc/volume"
 )
 
@@ -199,24 +200,24 @@ func TestExtDirty(t *testing.T) {
 			run(t, "debugfs", "-w", "-R", "ssv state 3", p)
 		}},
 		{"mmp in use", "-t ext4 -b 4096 -O mmp -E mmp_update_interval=1", "multiple mount", func(t *testing.T, p string) {
-			block := int64(binary.LittleEndian.Uint64(peek(t, p, 1024+360, 8)))
-			patch(t, p, block*4096+4, le32(5))
+			block := int64(binary.LittleEndian.Uint64(filetest.Read(t, p, 1024+360, 8)))
+			filetest.Write(t, p, block*4096+4, le32(5))
 		}},
 		{"superblock checksum", "-t ext4", "superblock's checksum", func(t *testing.T, p string) {
-			patch(t, p, 1024+1020, []byte{1, 2, 3, 4})
+			filetest.Write(t, p, 1024+1020, []byte{1, 2, 3, 4})
 		}},
 		{"bitmap checksum", "-t ext4 -b 1024", "block bitmap's checksum", func(t *testing.T, p string) {
 			block := regexp.MustCompile(`Block bitmap at (\d+)`).FindStringSubmatch(run(t, "dumpe2fs", p))[1]
 			n, _ := strconv.ParseInt(block, 10, 64)
-			patch(t, p, n*1024+100, []byte{^peek(t, p, n*1024+100, 1)[0]})
+			filetest.Write(t, p, n*1024+100, []byte{^filetest.Read(t, p, n*1024+100, 1)[0]})
 		}},
 		{"free count", "-t ext2 -b 1024", "free clusters", func(t *testing.T, p string) {
-			patch(t, p, 2048+0xC, []byte{1, 0})
+			filetest.Write(t, p, 2048+0xC, []byte{1, 0})
 		}},
 		{"cut short", "-t ext4", "cut short", func(t *testing.T, p string) { run(t, "truncate", "-s", "20M", p) }},
-		{"block size", "-t ext2", "block size", func(t *testing.T, p string) { patch(t, p, 1024+24, le32(77)) }},
-		{"blocks per group", "-t ext2", "groups of", func(t *testing.T, p string) { patch(t, p, 1024+32, le32(0)) }},
-		{"bitmap outside", "-t ext2 -b 1024", "metadata lies", func(t *testing.T, p string) { patch(t, p, 2048, le32(1<<30)) }},
+		{"block size", "-t ext2", "block size", func(t *testing.T, p string) { filetest.Write(t, p, 1024+24, le32(77)) }},
+		{"blocks per group", "-t ext2", "groups of", func(t *testing.T, p string) { filetest.Write(t, p, 1024+32, le32(0)) }},
+		{"bitmap outside", "-t ext2 -b 1024", "metadata lies", func(t *testing.T, p string) { filetest.Write(t, p, 2048, le32(1<<30)) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path, _ := makeExt(t, 40*mib, c.args)
@@ -257,7 +258,7 @@ func TestExtReplay(t *testing.T) {
 
 func TestExtUnknownFeature(t *testing.T) {
 	path, _ := makeExt(t, 40*mib, "-t ext2")
-	patch(t, path, 1024+96, []byte{2, 0, 0, 0x40})
+	filetest.Write(t, path, 1024+96, []byte{2, 0, 0, 0x40})
 	s := open(t, path, Options{})
 	if used(s) != s.Size() || len(s.Notes()) != 1 || !strings.Contains(s.Notes()[0], "0x40000000") {
 		t.Errorf("%d bytes used, notes %q", used(s), s.Notes())

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/filetest"
 )
 
 var fatCases = []struct {
@@ -76,22 +77,22 @@ func TestFAT(t *testing.T) {
 func TestFATDirty(t *testing.T) {
 	le32 := func(v uint32) []byte { return binary.LittleEndian.AppendUint32(nil, v) }
 	fatAt := func(t *testing.T, p string) int64 { // byte offset of the first table
-		return int64(binary.LittleEndian.Uint16(peek(t, p, 14, 2))) * 512
+		return int64(binary.LittleEndian.Uint16(filetest.Read(t, p, 14, 2))) * 512
 	}
 	for _, c := range []struct {
 		name, args, reason string
 		damage             func(t *testing.T, p string)
 	}{
-		{"FAT16 state in boot sector", "-F 16", "not unmounted", func(t *testing.T, p string) { patch(t, p, 37, []byte{1}) }},
-		{"FAT32 state in boot sector", "-F 32", "not unmounted", func(t *testing.T, p string) { patch(t, p, 65, []byte{1}) }},
-		{"FAT16 shutdown bit", "-F 16", "not unmounted", func(t *testing.T, p string) { patch(t, p, fatAt(t, p)+2, []byte{0xFF, 0x7F}) }},
-		{"FAT32 shutdown bit", "-F 32", "not unmounted", func(t *testing.T, p string) { patch(t, p, fatAt(t, p)+4, le32(0x07FFFFFF)) }},
-		{"FAT32 error bit", "-F 32", "disk errors", func(t *testing.T, p string) { patch(t, p, fatAt(t, p)+4, le32(0x0BFFFFFF)) }},
-		{"copies differ", "-F 32", "copies of the table differ", func(t *testing.T, p string) { patch(t, p, fatAt(t, p)+4000, le32(99)) }},
+		{"FAT16 state in boot sector", "-F 16", "not unmounted", func(t *testing.T, p string) { filetest.Write(t, p, 37, []byte{1}) }},
+		{"FAT32 state in boot sector", "-F 32", "not unmounted", func(t *testing.T, p string) { filetest.Write(t, p, 65, []byte{1}) }},
+		{"FAT16 shutdown bit", "-F 16", "not unmounted", func(t *testing.T, p string) { filetest.Write(t, p, fatAt(t, p)+2, []byte{0xFF, 0x7F}) }},
+		{"FAT32 shutdown bit", "-F 32", "not unmounted", func(t *testing.T, p string) { filetest.Write(t, p, fatAt(t, p)+4, le32(0x07FFFFFF)) }},
+		{"FAT32 error bit", "-F 32", "disk errors", func(t *testing.T, p string) { filetest.Write(t, p, fatAt(t, p)+4, le32(0x0BFFFFFF)) }},
+		{"copies differ", "-F 32", "copies of the table differ", func(t *testing.T, p string) { filetest.Write(t, p, fatAt(t, p)+4000, le32(99)) }},
 		{"cut short", "-F 32", "cut short", func(t *testing.T, p string) { run(t, "truncate", "-s", "20M", p) }},
-		{"tables too long", "-F 32", "no room for data", func(t *testing.T, p string) { patch(t, p, 36, le32(0xFFFFFFFF)) }},
-		{"tables too short", "-F 32", "need a table", func(t *testing.T, p string) { patch(t, p, 36, le32(1)) }},
-		{"active table", "-F 32", "active one", func(t *testing.T, p string) { patch(t, p, 40, []byte{0x87}) }},
+		{"tables too long", "-F 32", "no room for data", func(t *testing.T, p string) { filetest.Write(t, p, 36, le32(0xFFFFFFFF)) }},
+		{"tables too short", "-F 32", "need a table", func(t *testing.T, p string) { filetest.Write(t, p, 36, le32(1)) }},
+		{"active table", "-F 32", "active one", func(t *testing.T, p string) { filetest.Write(t, p, 40, []byte{0x87}) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path, _ := makeFAT(t, 64*mib, c.args)
@@ -112,10 +113,10 @@ func TestFATDirty(t *testing.T) {
 func TestFATBad(t *testing.T) {
 	path, _ := makeFAT(t, 64*mib, "-F 32 -s 1")
 	before := used(open(t, path, Options{}))
-	reserved := int64(binary.LittleEndian.Uint16(peek(t, path, 14, 2))) * 512
-	length := int64(binary.LittleEndian.Uint32(peek(t, path, 36, 4))) * 512
+	reserved := int64(binary.LittleEndian.Uint16(filetest.Read(t, path, 14, 2))) * 512
+	length := int64(binary.LittleEndian.Uint32(filetest.Read(t, path, 36, 4))) * 512
 	for _, table := range []int64{reserved, reserved + length} {
-		patch(t, path, table+4*100_000, []byte{0xF7, 0xFF, 0xFF, 0x0F})
+		filetest.Write(t, path, table+4*100_000, []byte{0xF7, 0xFF, 0xFF, 0x0F})
 	}
 	if after := used(open(t, path, Options{})); after != before {
 		t.Errorf("%d bytes used, %d before a cluster was marked bad", after, before)

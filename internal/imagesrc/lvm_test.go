@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/filetest"
 	"swarmboot/internal/imagesrc/volume"
 )
 
@@ -187,13 +188,13 @@ func TestLVM(t *testing.T) {
 	h.fill("fat", fatFile)
 	h.fill("swap", swapFile)
 	free := int64(89*mib + 50*mib) // extent 49 of the second: allocated to nothing
-	patch(t, path, free, []byte("left over"))
+	filetest.Write(t, path, free, []byte("left over"))
 	devs, list := h.extents("root")
 	if len(list) != 3 || devs[2] != 1 {
 		t.Fatalf("root lies at %v of %v", list, devs)
 	}
 	behind := 89*mib + list[2].End() - mib + 5 // behind the file system, in the volume
-	patch(t, path, behind, []byte("behind"))
+	filetest.Write(t, path, behind, []byte("behind"))
 	want := h.report()
 	h.detach()
 
@@ -249,7 +250,7 @@ func TestLVMWholeDisk(t *testing.T) {
 	_, list := h.extents("root")
 	h.detach()
 
-	if text := string(peek(t, path, 0, 16<<10)); !strings.Contains(text, "system_id = ") || !strings.Contains(text, "WRITE_LOCKED") {
+	if text := string(filetest.Read(t, path, 0, 16<<10)); !strings.Contains(text, "system_id = ") || !strings.Contains(text, "WRITE_LOCKED") {
 		t.Error("the group has no system ID")
 	}
 	s := open(t, path, Options{})
@@ -263,7 +264,7 @@ func TestLVMWholeDisk(t *testing.T) {
 	run(t, "debugfs", "-R", "rdump / "+out, got)
 	sameTree(t, files, out)
 
-	patch(t, path, list[0].Off+1024+58, []byte{0})
+	filetest.Write(t, path, list[0].Off+1024+58, []byte{0})
 	_, err := Open(path, Options{})
 	var dirty *DirtyError
 	if !errors.As(err, &dirty) || !strings.Contains(err.Error(), "logical volume vg0/root, ext4 is dirty") {
@@ -325,14 +326,14 @@ var lvmCases = []struct {
 			return strings.Replace(s, "\textent_size", "\tlock_type = \"sanlock\"\n\tlock_args = \"1.0.0:lvmlock\"\n\textent_size", 1)
 		})
 	}, nil},
-	{"header checksum", "LVM metadata area: its checksum is wrong", nil, nil, func(t *testing.T, p string) { patch(t, p, 9*mib+4096+200, []byte{1}) }},
+	{"header checksum", "LVM metadata area: its checksum is wrong", nil, nil, func(t *testing.T, p string) { filetest.Write(t, p, 9*mib+4096+200, []byte{1}) }},
 	{"text checksum", "checksum of its text", nil, nil, func(t *testing.T, p string) {
 		at := int64(9*mib + 4096)
-		text := at + int64(peek(t, p, at+40, 2)[0]) + int64(peek(t, p, at+40, 2)[1])<<8
-		patch(t, p, text+30, []byte("x"))
+		text := at + int64(filetest.Read(t, p, at+40, 2)[0]) + int64(filetest.Read(t, p, at+40, 2)[1])<<8
+		filetest.Write(t, p, text+30, []byte("x"))
 	}},
-	{"label checksum", "LVM label: its checksum is wrong", nil, nil, func(t *testing.T, p string) { patch(t, p, 9*mib+512+300, []byte{1}) }},
-	{"missing", "2 physical volumes, and", nil, nil, func(t *testing.T, p string) { patch(t, p, 89*mib+512, make([]byte, 512)) }},
+	{"label checksum", "LVM label: its checksum is wrong", nil, nil, func(t *testing.T, p string) { filetest.Write(t, p, 9*mib+512+300, []byte{1}) }},
+	{"missing", "2 physical volumes, and", nil, nil, func(t *testing.T, p string) { filetest.Write(t, p, 89*mib+512, make([]byte, 512)) }},
 	{"old copy", "copies of the metadata of its group vg0 differ", nil, nil, nil},
 	{"cut short", "do not fit", nil, nil, func(t *testing.T, p string) {
 		runInput(t, "size=60MiB\n", "sfdisk", "-q", "--no-reread", "-N", "2", p)
@@ -355,10 +356,10 @@ func TestLVMWhole(t *testing.T) {
 			h.fill("root", root)
 			if c.name == "old copy" {
 				h.detach()
-				old := peek(t, path, 89*mib, mib)
+				old := filetest.Read(t, path, 89*mib, mib)
 				h = lvmHost(t, lvmParts(path)...)
 				h.create("-L 1M -n more vg0")
-				c.damage = func(t *testing.T, p string) { patch(t, p, 89*mib, old) }
+				c.damage = func(t *testing.T, p string) { filetest.Write(t, p, 89*mib, old) }
 			}
 			if c.make != nil {
 				c.make(h)
@@ -405,7 +406,7 @@ func TestLVMOrphan(t *testing.T) {
 	h := lvmHost(t, lvmParts(path)...)
 	h.lvm("pvcreate -y DEV0 DEV1")
 	h.detach()
-	patch(t, path, 89*mib, []byte("XFSB"))
+	filetest.Write(t, path, 89*mib, []byte("XFSB"))
 	s := open(t, path, Options{})
 	notes := strings.Join(s.Notes(), "\n")
 	if !strings.Contains(notes, "in no volume group") || !strings.Contains(notes, "XFS is not understood") ||

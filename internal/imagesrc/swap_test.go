@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"swarmboot/internal/filetest"
 )
 
 func TestSwap(t *testing.T) {
@@ -12,7 +14,7 @@ func TestSwap(t *testing.T) {
 		t.Run(fmt.Sprint(page), func(t *testing.T) {
 			path := blank(t, 16*mib)
 			run(t, "mkswap", "-p", fmt.Sprint(page), "-L", "the swap", "-U", testUUID, path)
-			patch(t, path, 5*mib, []byte("swapped out"))
+			filetest.Write(t, path, 5*mib, []byte("swapped out"))
 			s := open(t, path, Options{})
 			if used(s) != page || len(s.Notes()) > 0 {
 				t.Errorf("extents %v, notes %q", s.Extents(), s.Notes())
@@ -42,7 +44,7 @@ func TestSwapDirty(t *testing.T) {
 	} {
 		path := blank(t, 16*mib)
 		run(t, "mkswap", path)
-		patch(t, path, c.off, []byte(c.bytes))
+		filetest.Write(t, path, c.off, []byte(c.bytes))
 		_, err := Open(path, Options{})
 		var dirty *DirtyError
 		if !errors.As(err, &dirty) || !strings.Contains(dirty.Reason, c.reason) {

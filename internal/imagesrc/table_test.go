@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/filetest"
 )
 
 // sfdisk makes a partition table on a new disk.
@@ -102,9 +103,9 @@ func TestGPT(t *testing.T) {
 			dd(t, esp, path, off[0])
 			dd(t, root, path, off[1])
 			dd(t, sw, path, off[2])
-			patch(t, path, 500*1024, []byte("in the gap"))
-			patch(t, path, 50*mib, []byte("unpartitioned"))
-			patch(t, path, 0, []byte("boot code"))
+			filetest.Write(t, path, 500*1024, []byte("in the gap"))
+			filetest.Write(t, path, 50*mib, []byte("unpartitioned"))
+			filetest.Write(t, path, 0, []byte("boot code"))
 
 			s := open(t, path, Options{})
 			wantSame(t, path, s)
@@ -147,20 +148,20 @@ func TestGPTDamaged(t *testing.T) {
 		damage    func(t *testing.T, p string)
 		note, err string
 	}{
-		{"primary header", func(t *testing.T, p string) { patch(t, p, 512, blankBytes[:512]) }, "backup at its end was read", ""},
-		{"primary header checksum", func(t *testing.T, p string) { patch(t, p, 512+60, []byte{1, 2, 3}) }, "backup at its end was read", ""},
-		{"primary array", func(t *testing.T, p string) { patch(t, p, 1024+40, []byte{1}) }, "backup at its end was read", ""},
-		{"hostile entry count", func(t *testing.T, p string) { patch(t, p, 512+80, []byte{255, 255, 255, 255}) }, "backup at its end was read", ""},
-		{"hostile array", func(t *testing.T, p string) { patch(t, p, 512+72, bytes.Repeat([]byte{255}, 8)) }, "backup at its end was read", ""},
-		{"backup header", func(t *testing.T, p string) { patch(t, p, 64*mib-512, blankBytes[:512]) }, "backup GPT is damaged", ""},
+		{"primary header", func(t *testing.T, p string) { filetest.Write(t, p, 512, blankBytes[:512]) }, "backup at its end was read", ""},
+		{"primary header checksum", func(t *testing.T, p string) { filetest.Write(t, p, 512+60, []byte{1, 2, 3}) }, "backup at its end was read", ""},
+		{"primary array", func(t *testing.T, p string) { filetest.Write(t, p, 1024+40, []byte{1}) }, "backup at its end was read", ""},
+		{"hostile entry count", func(t *testing.T, p string) { filetest.Write(t, p, 512+80, []byte{255, 255, 255, 255}) }, "backup at its end was read", ""},
+		{"hostile array", func(t *testing.T, p string) { filetest.Write(t, p, 512+72, bytes.Repeat([]byte{255}, 8)) }, "backup at its end was read", ""},
+		{"backup header", func(t *testing.T, p string) { filetest.Write(t, p, 64*mib-512, blankBytes[:512]) }, "backup GPT is damaged", ""},
 		{"grown file", func(t *testing.T, p string) { run(t, "truncate", "-s", "80M", p) }, "not at the end", ""},
 		{"both", func(t *testing.T, p string) {
-			patch(t, p, 512, blankBytes[:512])
-			patch(t, p, 64*mib-512, blankBytes[:512])
+			filetest.Write(t, p, 512, blankBytes[:512])
+			filetest.Write(t, p, 64*mib-512, blankBytes[:512])
 		}, "", "both copies are damaged"},
 		{"both, signature left", func(t *testing.T, p string) {
-			patch(t, p, 512+60, []byte{1, 2, 3})
-			patch(t, p, 64*mib-512, blankBytes[:512])
+			filetest.Write(t, p, 512+60, []byte{1, 2, 3})
+			filetest.Write(t, p, 64*mib-512, blankBytes[:512])
 		}, "", "GPT"},
 		{"cut short", func(t *testing.T, p string) { run(t, "truncate", "-s", "20M", p) }, "", "cut short"},
 	} {
@@ -217,8 +218,8 @@ func TestMBR(t *testing.T) {
 	for i, part := range map[int]string{0: fat, 1: root, 3: logical, 4: sw} {
 		dd(t, part, path, all[i].Start)
 	}
-	patch(t, path, 512, []byte("the rest of the boot loader"))
-	patch(t, path, 0, []byte("boot code"))
+	filetest.Write(t, path, 512, []byte("the rest of the boot loader"))
+	filetest.Write(t, path, 0, []byte("boot code"))
 
 	s := open(t, path, Options{})
 	wantSame(t, path, s)
@@ -230,7 +231,7 @@ func TestMBR(t *testing.T) {
 	}
 	// sfdisk reads the logical partitions from the copied EBRs once sector 0 is there.
 	target := restore(t, s)
-	patch(t, target, 0, peek(t, path, 0, 512))
+	filetest.Write(t, target, 0, filetest.Read(t, path, 0, 512))
 	want, got := run(t, "sfdisk", "-d", path), run(t, "sfdisk", "-d", target)
 	if strings.ReplaceAll(want, path, "X") != strings.ReplaceAll(got, target, "X") {
 		t.Errorf("sfdisk reads\n%s\nwant\n%s", got, want)
@@ -259,11 +260,11 @@ func TestMBRDamaged(t *testing.T) {
 		name, err string
 		damage    func(t *testing.T, p string)
 	}{
-		{"EBR loop", "circle", func(t *testing.T, p string) { patch(t, p, ebr(0)(t, p)+446+16+8, []byte{0, 0, 0, 0}) }},
-		{"EBR outside", "outside", func(t *testing.T, p string) { patch(t, p, ebr(0)(t, p)+446+16+8, []byte{0, 0, 0, 0x7F}) }},
-		{"EBR blank", "no signature", func(t *testing.T, p string) { patch(t, p, ebr(1)(t, p)+510, []byte{0, 0}) }},
-		{"overlap", "overlap", func(t *testing.T, p string) { patch(t, p, 446+16+8, []byte{0, 9}) }},
-		{"beyond the disk", "cut short", func(t *testing.T, p string) { patch(t, p, 446+16+12, []byte{0, 0, 0, 1}) }},
+		{"EBR loop", "circle", func(t *testing.T, p string) { filetest.Write(t, p, ebr(0)(t, p)+446+16+8, []byte{0, 0, 0, 0}) }},
+		{"EBR outside", "outside", func(t *testing.T, p string) { filetest.Write(t, p, ebr(0)(t, p)+446+16+8, []byte{0, 0, 0, 0x7F}) }},
+		{"EBR blank", "no signature", func(t *testing.T, p string) { filetest.Write(t, p, ebr(1)(t, p)+510, []byte{0, 0}) }},
+		{"overlap", "overlap", func(t *testing.T, p string) { filetest.Write(t, p, 446+16+8, []byte{0, 9}) }},
+		{"beyond the disk", "cut short", func(t *testing.T, p string) { filetest.Write(t, p, 446+16+12, []byte{0, 0, 0, 1}) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := sfdisk(t, 64*mib, 512, mbrScript)
@@ -294,7 +295,7 @@ func TestForeign(t *testing.T) {
 		if c.ext {
 			run(t, "mke2fs", "-q", "-F", "-b", "1024", path)
 		}
-		patch(t, path, c.off, []byte(c.magic))
+		filetest.Write(t, path, c.off, []byte(c.magic))
 		s := open(t, path, Options{})
 		if used(s) != s.Size() || len(s.Notes()) != 1 || !strings.Contains(s.Notes()[0], c.note) {
 			t.Errorf("%d bytes used, notes %q, want %q", used(s), s.Notes(), c.note)
@@ -314,7 +315,7 @@ func TestAllBlocks(t *testing.T) {
 func TestShrunk(t *testing.T) {
 	path := blank(t, 40*mib)
 	run(t, "mke2fs", "-q", "-F", path, "20M")
-	patch(t, path, 30*mib, []byte("RAID metadata, say"))
+	filetest.Write(t, path, 30*mib, []byte("RAID metadata, say"))
 	s := open(t, path, Options{})
 	if !covered(s.Extents(), 30*mib, 4096) || covered(s.Extents(), 30*mib+4096, 1) || used(s) > 3*mib {
 		t.Errorf("extents %v", s.Extents())
@@ -325,9 +326,9 @@ func TestShrunk(t *testing.T) {
 func TestBootSectorOnly(t *testing.T) {
 	path := blank(t, 4*mib)
 	text, _ := base64.StdEncoding.DecodeString("UmVtb3ZlIGRpc2tzIG9yIG90aGVyIG1lZGlhLg0KRGlzayBlcnJvcg0KUHJlc3MgYW55IGtleSB0byByZXN0YXJ0DQo=")
-	patch(t, path, 440, text)
-	patch(t, path, 510, []byte{0x55, 0xAA})
-	patch(t, path, 0, []byte("\xeb\x52\x90NTFS    "))
+	filetest.Write(t, path, 440, text)
+	filetest.Write(t, path, 510, []byte{0x55, 0xAA})
+	filetest.Write(t, path, 0, []byte("\xeb\x52\x90NTFS    "))
 	s := open(t, path, Options{})
 	if s.Table().Kind != imagefmt.TableNone || used(s) != s.Size() || !strings.Contains(s.Notes()[0], "NTFS") {
 		t.Errorf("table %+v, notes %q", s.Table(), s.Notes())

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"swarmboot/internal/filetest"
 	"swarmboot/qemu-tests/scenario"
 )
 
@@ -82,7 +83,7 @@ func makeImage(t *testing.T, f *scenario.Files, dir string) *image {
 		fmt.Sprintf("--new=2:%dM:+%dM", rootStart/mib, rootSize/mib), "--typecode=2:8304", "--change-name=2:root", "--partition-guid=2:"+rootUUID, disk)
 	tool(t, "dd", "if="+esp, "of="+disk, "bs=1M", fmt.Sprintf("seek=%d", espStart/mib), "conv=notrunc,sparse", "status=none")
 	tool(t, "dd", "if="+root, "of="+disk, "bs=1M", fmt.Sprintf("seek=%d", rootStart/mib), "conv=notrunc,sparse", "status=none")
-	writeAt(t, disk, bytes.Repeat([]byte{0xeb}, 440), 0) // boot code
+	filetest.Write(t, disk, 0, bytes.Repeat([]byte{0xeb}, 440)) // boot code
 	tool(t, f.Program("swarmboot"), "image", "create", "--root", "2", "--cmdline", "root=UUID="+rootFS, disk, filepath.Join(dir, scenario.ImageName))
 	return im
 }
@@ -90,32 +91,6 @@ func makeImage(t *testing.T, f *scenario.Files, dir string) *image {
 func sum(b []byte) string {
 	h := sha256.Sum256(b)
 	return hex.EncodeToString(h[:])
-}
-
-func writeAt(t *testing.T, path string, b []byte, off int64) {
-	t.Helper()
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteAt(b, off); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func readAt(t *testing.T, path string, off, n int64) []byte {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	b := make([]byte, n)
-	if _, err := f.ReadAt(b, off); err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // target is a disk of the machine.
@@ -142,11 +117,11 @@ func newTarget(t *testing.T, serial string, size int64, keep bool) *target {
 	tool(t, "truncate", "-s", fmt.Sprint(size), d.path)
 	junk := make([]byte, dataStart+dataSize-mib)
 	rand.NewChaCha8([32]byte{byte(len(serial)), serial[len(serial)-1]}).Read(junk) //nolint:errcheck // never fails
-	writeAt(t, d.path, junk, mib)
+	filetest.Write(t, d.path, mib, junk)
 	tool(t, "sgdisk", "--clear", "--new=1:1M:+30M", "--change-name=1:old", fmt.Sprintf("--new=3:%dM:+%dM", dataStart/mib, dataSize/mib), "--change-name=3:data", d.path)
-	writeAt(t, d.path, bytes.Repeat([]byte{0xfa}, 440), 0)
+	filetest.Write(t, d.path, 0, bytes.Repeat([]byte{0xfa}, 440))
 	if keep {
-		d.data = readAt(t, d.path, dataStart, dataSize)
+		d.data = filetest.Read(t, d.path, dataStart, dataSize)
 		parts, _ := partitionsOf(t, d.path)
 		d.before = parts["data"]
 	}
@@ -193,7 +168,7 @@ func (d *target) checkKept(t *testing.T, when string) {
 	if parts["data"] != d.before || strings.Contains(complaints, "primary GPT table is corrupt") {
 		t.Errorf("%s: %s: the kept partition was %+v, the table is %+v %s", when, d.serial, d.before, parts, complaints)
 	}
-	if !bytes.Equal(readAt(t, d.path, dataStart, dataSize), d.data) {
+	if !bytes.Equal(filetest.Read(t, d.path, dataStart, dataSize), d.data) {
 		t.Errorf("%s: %s: the kept bytes have changed", when, d.serial)
 	}
 }
@@ -204,7 +179,7 @@ func (d *target) checkBootCode(t *testing.T, when string) {
 	parts, _ := partitionsOf(t, d.path)
 	_, root := parts["root"]
 	_, md := parts["md"]
-	if readAt(t, d.path, 0, 1)[0] == 0xeb && !root && !md {
+	if filetest.Read(t, d.path, 0, 1)[0] == 0xeb && !root && !md {
 		t.Errorf("%s: %s: the image's boot code is there, its root is not", when, d.serial)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"swarmboot/internal/event"
+	"swarmboot/internal/filetest"
 	"swarmboot/internal/web"
 	"swarmboot/qemu-tests/lab"
 	"swarmboot/qemu-tests/scenario"
@@ -190,15 +191,7 @@ func TestBIOS(t *testing.T) {
 
 func sumOf(t *testing.T, path string, off, n int64) [sha256.Size]byte {
 	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	b := make([]byte, n)
-	if _, err := f.ReadAt(b, off); err != nil {
-		t.Fatal(err)
-	}
+	b := filetest.Read(t, path, off, n)
 	if bytes.Count(b, []byte{0}) == len(b) {
 		t.Errorf("there is nothing in the %d bytes at %d of %s", n, off, path)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"swarmboot/internal/cli"
 	"swarmboot/internal/event"
+	"swarmboot/internal/filetest"
 	"swarmboot/internal/web"
 	"swarmboot/qemu-tests/lab"
 )
@@ -140,7 +141,7 @@ func TestLayoutCut(t *testing.T) {
 		if parts := partitionsOf(ctx, t, d.Path); len(parts) > 0 {
 			t.Errorf("the table of the half-written %s lists %+v", d.Path, parts)
 		}
-		if code := readAt(t, d.Path, 0, 440); !bytes.Equal(code, make([]byte, 440)) {
+		if code := filetest.Read(t, d.Path, 0, 440); !bytes.Equal(code, make([]byte, 440)) {
 			t.Errorf("the half-written %s has boot code", d.Path)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"swarmboot/internal/filetest"
 	"swarmboot/qemu-tests/lab"
 )
 
@@ -167,7 +168,7 @@ candidates:
 	if parts["data"] != before || len(parts) != 4 {
 		t.Errorf("the kept partition was %+v; now there are %+v", before, parts)
 	}
-	if !bytes.Equal(readAt(t, disk.Path, at, length), data) {
+	if !bytes.Equal(filetest.Read(t, disk.Path, at, length), data) {
 		t.Error("the kept bytes have changed")
 	}
 	where := fmt.Sprintf("%s?offset=%d", disk.Path, parts["root"].Start*512)

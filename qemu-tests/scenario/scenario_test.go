@@ -21,6 +21,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/event"
+	"swarmboot/internal/filetest"
 	"swarmboot/internal/web"
 )
 
@@ -242,24 +243,10 @@ func checkTable(ctx context.Context, t *testing.T, disk string) {
 // checkESP compares the FAT's first 64 KiB, which hold its boot sector and first FAT; the deployed system does not mount it.
 func checkESP(t *testing.T, disk string) {
 	t.Helper()
-	want, got := readAt(t, files.Disk, 1<<20, 64<<10), readAt(t, disk, 1<<20, 64<<10)
+	want, got := filetest.Read(t, files.Disk, 1<<20, 64<<10), filetest.Read(t, disk, 1<<20, 64<<10)
 	if !slices.Equal(want, got) {
 		t.Error("the start of the ESP differs from the imaged disk's")
 	}
-}
-
-func readAt(t *testing.T, path string, off int64, n int) []byte {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	b := make([]byte, n)
-	if _, err := f.ReadAt(b, off); err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // One machine on a disk controller and a card of another kind, with every hash read back from the disk.
@@ -410,7 +397,7 @@ func TestCorruptPayload(t *testing.T) {
 	// The disk was blank: what the damaged piece would have written is still zero.
 	for _, f := range frames {
 		for _, e := range f.Extents {
-			b := readAt(t, n.Disk, e.Off, int(e.Len))
+			b := filetest.Read(t, n.Disk, e.Off, int(e.Len))
 			if slices.ContainsFunc(b, func(x byte) bool { return x != 0 }) {
 				t.Errorf("bytes at %d+%d of the damaged piece were written", e.Off, e.Len)
 			}
