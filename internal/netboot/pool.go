@@ -184,7 +184,7 @@ func parseRange(s string, subnet netip.Prefix) (first, last netip.Addr, err erro
 	if last, err = netip.ParseAddr(strings.TrimSpace(b)); err != nil {
 		return first, last, fmt.Errorf("range %q: %w", s, err)
 	}
-	lo, hi, err := subnetRange(subnet)
+	lo, _, err := subnetRange(subnet)
 	switch {
 	case err != nil:
 		return first, last, err
@@ -194,7 +194,7 @@ func parseRange(s string, subnet netip.Prefix) (first, last netip.Addr, err erro
 		return first, last, fmt.Errorf("range %q ends before it starts", s)
 	case toUint(last)-toUint(first) >= maxRange:
 		return first, last, fmt.Errorf("range %q has more than %d addresses", s, maxRange)
-	case subnet.Bits() > 16 && hi.Less(last):
+	case toUint(last) == toUint(subnet.Masked().Addr())|uint32(1<<(32-subnet.Bits())-1):
 		return first, last, fmt.Errorf("range %q holds the broadcast address of subnet %s", s, subnet.Masked())
 	}
 	return first, last, nil
