@@ -29,7 +29,6 @@ func Parse(file string, b []byte) (*layout.Layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	asWritten(doc, l)
 	var errs []error
 	for _, e := range l.Check() {
 		errs = append(errs, doc.Error(e))
@@ -38,35 +37,6 @@ func Parse(file string, b []byte) (*layout.Layout, error) {
 		return nil, errors.Join(errs...)
 	}
 	return l, nil
-}
-
-// asWritten undoes what YAML makes of numbers where words are meant: metadata: 1.0 is a version, not the number 1.
-func asWritten(doc *strictyaml.Document, l *layout.Layout) {
-	for i := range l.Candidates {
-		k := &l.Candidates[i]
-		at := func(dst *string, path ...any) {
-			if text, ok := doc.Written(append([]any{"candidates", i}, path...)...); ok {
-				*dst = text
-			}
-		}
-		at(&k.Name, "name")
-		for j := range k.Disks {
-			s := &k.Disks[j]
-			at(&s.Name, "disks", j, "name")
-			at(&s.Count, "disks", j, "count")
-			for n := range s.Partitions {
-				p := &s.Partitions[n]
-				at(&p.Name, "disks", j, "partitions", n, "name")
-				at(&p.Label, "disks", j, "partitions", n, "label")
-				at(&p.FSLabel, "disks", j, "partitions", n, "fsLabel")
-				at(&p.Size, "disks", j, "partitions", n, "size")
-			}
-		}
-		for j := range k.Raid {
-			at(&k.Raid[j].Name, "raid", j, "name")
-			at(&k.Raid[j].Metadata, "raid", j, "metadata")
-		}
-	}
 }
 
 // ReadFile reads and checks one file.

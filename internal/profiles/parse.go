@@ -15,27 +15,12 @@ func Parse(file string, b []byte) (p *params.Profile, err error) {
 	if err != nil {
 		return nil, err
 	}
-	asWritten(doc, p)
+	for i := range p.Files {
+		p.Files[i].Mode = strings.TrimPrefix(p.Files[i].Mode, "0o") // YAML's own way to write one
+	}
 	var errs []error
 	for _, e := range p.Check() {
 		errs = append(errs, doc.Error(e))
 	}
 	return p, errors.Join(errs...)
-}
-
-// asWritten undoes what YAML makes of digits without quotes: 0644 is a mode, not the number 420.
-func asWritten(doc *strictyaml.Document, p *params.Profile) {
-	digits := func(dst *string, path ...any) {
-		if text, ok := doc.Written(path...); ok {
-			*dst = strings.TrimPrefix(text, "0o")
-		}
-	}
-	digits(&p.Hostname, "hostname")
-	for i := range p.Files {
-		digits(&p.Files[i].Mode, "files", i, "mode")
-		digits(&p.Files[i].SHA256, "files", i, "sha256")
-	}
-	for i := range p.Hooks {
-		digits(&p.Hooks[i].SHA256, "hooks", i, "sha256")
-	}
 }

@@ -61,6 +61,10 @@ func TestParse(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	const digits = "0123456789012345678901234567890123456789012345678901234567890123"
+	p, err = Parse("x.yaml", []byte("parameters: {rack: 010}\nfiles: [{path: /a, content: 1.10}]\nhooks: [{name: 0x1, at: after-write, content: 1_000}]\n"))
+	if err != nil || p.Parameters["rack"] != "010" || *p.Files[0].Content != "1.10" || p.Hooks[0].Name != "0x1" || *p.Hooks[0].Content != "1_000" {
+		t.Errorf("%+v, %v", p, err)
+	}
 	p, err = Parse("x.yaml", []byte("hostname: 007\nfiles: [{path: /a, url: /a, mode: 0o600, sha256: "+digits+"}]\n"))
 	if err != nil || p.Hostname != "007" || p.Files[0].SHA256 != digits || p.Files[0].Mode != "600" {
 		t.Errorf("digits: %+v, %v", p, err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 
 	"github.com/goccy/go-yaml"
@@ -41,8 +42,8 @@ type Document struct {
 	tree *ast.File
 }
 
-// Read decodes at most limit bytes of YAML into v; file is its name for errors. An empty document leaves v as it is.
-// Errors are *Error.
+// Read decodes at most limit bytes of YAML into the struct that v points to; file is its name for errors. An empty document
+// leaves v as it is. A string gets the letters that stand in the file, quoted or not. Errors are *Error.
 func Read(file string, b []byte, limit int, v any) (*Document, error) {
 	if len(b) > limit {
 		return nil, &Error{File: file, Reason: fmt.Sprintf("more than %d bytes", limit)}
@@ -62,6 +63,7 @@ func Read(file string, b []byte, limit int, v any) (*Document, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, syntax(file, err)
 	}
+	asWritten(reflect.ValueOf(v).Elem(), tree.Docs[0].Body)
 	return d, nil
 }
 
@@ -69,32 +71,6 @@ func Read(file string, b []byte, limit int, v any) (*Document, error) {
 func (d *Document) Error(e *field.Error) *Error {
 	line, column := position(d.tree, e.Path)
 	return &Error{File: d.file, Line: line, Column: column, Field: e.Field(), Reason: e.Reason}
-}
-
-// Written returns the text of a number as it stands in the file, ok false for anything else: YAML takes 0644 for the
-// number 420, and "007" without its quotes for 7.
-func (d *Document) Written(path ...any) (text string, ok bool) {
-	if len(d.tree.Docs) == 0 {
-		return "", false
-	}
-	n := d.tree.Docs[0].Body
-	for _, step := range path {
-		switch step := step.(type) {
-		case string:
-			_, n = child(n, step)
-		case int:
-			list, ok := n.(*ast.SequenceNode)
-			if !ok || step >= len(list.Values) {
-				return "", false
-			}
-			n = list.Values[step]
-		}
-	}
-	switch n.(type) {
-	case *ast.IntegerNode, *ast.FloatNode:
-		return n.GetToken().Value, true
-	}
-	return "", false
 }
 
 func syntax(file string, err error) error {
