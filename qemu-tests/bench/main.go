@@ -64,6 +64,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	size := fs.Int64("size", 2<<10, "`MiB` of data for the deployments on loopback; they need three times that in /dev/shm")
 	noVM := fs.Bool("no-vm", false, "leave out the virtual machine")
+	noLoopback := fs.Bool("no-loopback", false, "leave out images and deployments on loopback")
+	diskDir := fs.String("disk-dir", "", "a `folder` on a real disk: 2 GiB are written there twelve times, through the page cache and past it")
 	runs := fs.Int("runs", 3, "deployments of each layout; the median counts")
 	if err := fs.Parse(args); err != nil {
 		return cli.WithCode(cli.CodeUsage, err)
@@ -88,16 +90,27 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			return err
 		}
 	}
+	if !*noLoopback {
+		if err := b.imagesAndLoopback(ctx, *size<<20, *runs); err != nil {
+			return err
+		}
+	}
+	if *diskDir != "" {
+		if err := b.direct(ctx, *diskDir, *size<<20, *runs); err != nil {
+			return fmt.Errorf("write in %s: %w", *diskDir, err)
+		}
+	}
+	r.LoadAfter, r.Results = load(), b.results
+	return r.write(out, filepath.Join(files.Build, "bench.json"))
+}
+
+func (b *bench) imagesAndLoopback(ctx context.Context, size int64, runs int) error {
 	for _, layout := range []string{"packed", "verbatim"} {
 		if err := b.create(ctx, layout); err != nil {
 			return err
 		}
 	}
-	if err := b.loopback(ctx, *size<<20, *runs); err != nil {
-		return err
-	}
-	r.LoadAfter, r.Results = load(), b.results
-	return r.write(out, filepath.Join(files.Build, "bench.json"))
+	return b.loopback(ctx, size, runs)
 }
 
 func (b *bench) initramfs() error {

@@ -215,18 +215,40 @@ func (b *bench) loopbackLayout(ctx context.Context, layout, disk string, runs in
 	if err := ready(ctx); err != nil {
 		return fmt.Errorf("%w; the server says: %s", err, log.String())
 	}
+	name := "deploy 1 to 1, loopback, " + layout + ": "
 	var all []deployment
+	var plain []plainCopy
 	for range runs {
-		before := processCPU(server.Process.Pid)
-		d, err := b.deployOnce(ctx)
+		if layout == string(imagefmt.Verbatim) {
+			p, err := b.plainCopy(ctx, filepath.Join(images, "bench.payload"))
+			if err != nil {
+				return err
+			}
+			plain = append(plain, p)
+		}
+		d, err := b.deployBeside(ctx, server.Process.Pid)
 		if err != nil {
 			return err
 		}
-		d.serverCPU = processCPU(server.Process.Pid) - before
 		all = append(all, d)
 	}
-	b.median("deploy 1 to 1, loopback, "+layout+": ", all, processPeak(server.Process.Pid))
+	b.median(name, all, processPeak(server.Process.Pid))
+	if plain != nil {
+		b.floor(name, plain, all)
+	}
 	return nil
+}
+
+// deployBeside deploys once and notes what the server and all other programs used meanwhile.
+func (b *bench) deployBeside(ctx context.Context, server int) (deployment, error) {
+	used, machine, start := processCPU(server), machineCPU(), time.Now()
+	d, err := b.deployOnce(ctx)
+	if err != nil {
+		return d, err
+	}
+	d.serverCPU = processCPU(server) - used
+	d.others = max(0, machineCPU()-machine-d.serverCPU-d.nodeCPU) / time.Since(start).Seconds()
+	return d, nil
 }
 
 func ready(ctx context.Context) error {
@@ -256,6 +278,7 @@ type deployment struct {
 	fetch, wall      float64 // seconds
 	nodeCPU, nodeRSS float64 // seconds, MiB
 	serverCPU        float64
+	others           float64 // processors that other programs had
 }
 
 func (b *bench) deployOnce(ctx context.Context) (deployment, error) {
@@ -310,6 +333,7 @@ func (b *bench) median(name string, all []deployment, serverPeak float64) {
 	b.add(name+"CPU of the server", d.serverCPU, "s")
 	b.add(name+"peak memory of the node", peak, "MiB")
 	b.add(name+"peak memory of the server", serverPeak, "MiB")
+	b.add(name+"processors that other programs had", d.others, "")
 }
 
 // processCPU is the user and system time of a running process, seconds (proc(5), /proc/PID/stat, fields 14 and 15, 100 ticks a second).
