@@ -104,6 +104,15 @@ func TempDir(dir, pattern string) (string, error) {
 	return path, nil
 }
 
+// OwnTemp has all temporary files of this process, those of tests too, lie in a folder that goes away with it if it was not removed before.
+func OwnTemp() (string, error) {
+	path, err := TempDir("", "swarmboot-test-")
+	if err != nil {
+		return "", err
+	}
+	return path, os.Setenv("TMPDIR", path)
+}
+
 // AttachLoop makes a loop device of a file, with more arguments for losetup(8). It goes away with this process if [DetachLoop] was not
 // called before.
 func AttachLoop(ctx context.Context, file string, args ...string) (device string, err error) {

@@ -46,11 +46,13 @@ func TestMain(m *testing.M) {
 }
 
 func runTests(m *testing.M) int {
-	var err error
-	if files, err = scenario.Find(); err == nil {
-		images = filepath.Join(files.Build, "test", "reboot-images")
-		defer os.RemoveAll(images)
-		_ = os.RemoveAll(images) // of a run that was cut off
+	dir, err := lab.OwnTemp()
+	defer os.RemoveAll(dir)
+	if err == nil {
+		files, err = scenario.Find()
+	}
+	if err == nil {
+		images = filepath.Join(dir, "images")
 		err = files.CreateImage(context.Background(), images, os.Stdout)
 	}
 	if err != nil {

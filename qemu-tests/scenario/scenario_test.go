@@ -23,6 +23,7 @@ import (
 	"swarmboot/internal/event"
 	"swarmboot/internal/filetest"
 	"swarmboot/internal/web"
+	"swarmboot/qemu-tests/lab"
 )
 
 var (
@@ -40,14 +41,16 @@ func TestMain(m *testing.M) {
 }
 
 func runTests(m *testing.M) int {
-	var err error
-	if files, err = Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+	dir, err := lab.OwnTemp()
+	defer os.RemoveAll(dir)
+	if err == nil {
+		files, err = Find()
 	}
-	images = filepath.Join(files.Build, "test", "images")
-	defer os.RemoveAll(images)
-	if err := files.CreateImage(context.Background(), images, os.Stdout); err != nil {
+	if err == nil {
+		images = filepath.Join(dir, "images")
+		err = files.CreateImage(context.Background(), images, os.Stdout)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
