@@ -18,9 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MaxProgram is the most bytes that a program may have.
-const MaxProgram = 64 << 20
-
 // Program is one hook.
 type Program struct {
 	Name    string

@@ -130,9 +130,6 @@ func Stop(ctx context.Context, device string) error { return system.stop(ctx, de
 // Active lists the arrays that run.
 func Active() ([]Running, error) { return system.active() }
 
-// Holding lists the running arrays that have one of the devices, or a partition of one, as a member.
-func Holding(devices ...string) ([]Running, error) { return system.holding(devices) }
-
 // Resync reports how far resync, recovery or a check of the array at device has come.
 func Resync(device string) (Progress, error) { return system.resync(device) }
 
