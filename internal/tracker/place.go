@@ -191,9 +191,19 @@ func (t *Topology) upstreams(now time.Time, n *node, ups []*node) (_ []*node, se
 	return t.feed(now, n, s, ups)
 }
 
-// feed appends the upstreams of a segment's head: those that the plan says, or those of a segment
-// further up, or the seeder.
+// feed appends the upstreams of a segment's head: those that the plan says, or those of a segment further up, or the seeder;
+// but one of its own rack that is complete in place of any outside of it.
 func (t *Topology) feed(now time.Time, n *node, s *segment, ups []*node) (_ []*node, seeder bool) {
+	ups, seeder = t.above(now, n, s, ups)
+	if seeder || ups[0].Rack != n.Rack {
+		if u := t.home(n); u != nil && t.ok(now, n, u) {
+			return append(ups[:0], u), false
+		}
+	}
+	return ups, seeder
+}
+
+func (t *Topology) above(now time.Time, n *node, s *segment, ups []*node) (_ []*node, seeder bool) {
 	for range maxClimb {
 		p := s.parent
 		if p == nil || p.at >= n.seg.at {

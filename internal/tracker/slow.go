@@ -74,8 +74,10 @@ func (s *speeds) slow(class int) bool {
 type ports struct {
 	usual float64
 	known int // nodes that it is of
-	made  time.Time
-	seen  []float64 // scratch
+	// others is how many nodes that are not slow still fetch. Without any, what flows is what slow ones take, and says nothing.
+	others int
+	made   time.Time
+	seen   []float64 // scratch
 }
 
 // measure takes a node's rate: that of pieces while they came, however long the pauses between
@@ -131,8 +133,11 @@ func (t *Topology) usualPort(now time.Time) {
 	if p.usual > 0 && now.Sub(p.made) < t.Interval()/4 {
 		return
 	}
-	p.made, p.seen, p.usual = now, p.seen[:0], 0
+	p.made, p.seen, p.usual, p.others = now, p.seen[:0], 0, 0
 	for _, n := range t.all {
+		if !n.slow && !n.Complete {
+			p.others++
+		}
 		if n.port > 0 && !n.slow {
 			p.seen = append(p.seen, n.port)
 		}
@@ -151,7 +156,7 @@ func (t *Topology) judgePort(now time.Time, n *node) {
 		t.counts.Told++
 		n.slowBehind, n.trial = nil, trial{}
 		t.setSlow(now, n, true)
-	case n.slow && now.Sub(n.slowSince) > slowLeast && !n.sender && n.port > 0 && n.port >= fineShare*t.ask() && t.ports.usual > 0:
+	case n.slow && now.Sub(n.slowSince) > slowLeast && !n.sender && n.port > 0 && n.port >= fineShare*t.ask() && t.ports.usual > 0 && t.ports.others > 0:
 		n.proved = n.speedClass > 0
 		t.acquit(now, n)
 	case !n.slow && n.low >= lowReports && len(n.ups) == 1 && n.ups[0].seg != nil:

@@ -298,10 +298,10 @@ func (t *Topology) usable(n *node) bool {
 	return !n.lost && t.alive-n.alive <= 2*i+i/2+time.Second
 }
 
-// Needed says whether an unfinished node takes the image from this one.
+// Needed says whether an unfinished node takes the image from this one, or soon will.
 func (t *Topology) Needed(name string) bool {
 	n := t.nodes[name]
-	return n != nil && n.needed > 0
+	return n != nil && (n.needed > 0 || t.awaited(n))
 }
 
 // Len is how many nodes there are.

@@ -181,6 +181,7 @@ func (f *flows) settle(s *sim, x *flow) {
 		s.serverSent += x.got
 	}
 	if x.cross {
+		s.crossed.note(x.from, x.to, x.got, s.now)
 		s.in[p.rack] += x.got
 		if !server {
 			s.out[s.peers[x.from].rack] += x.got

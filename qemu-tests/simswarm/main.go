@@ -32,6 +32,7 @@ func run(args []string, out, errOut io.Writer) error {
 	seeds := fs.Int("seeds", 3, "seeds of a row of the table with up to 1,000 nodes")
 	measured := fs.String("validate", "", "compare with what benchswarm --json measured: a `FILE` of its lines")
 	counts := fs.Bool("counts", false, "print how often the tracker intervened")
+	uplink := fs.Bool("uplink", false, "print what crossed the busiest uplinks, and when")
 	asJSON := fs.Bool("json", false, "print JSON")
 	image := fs.Float64("image", 475, "size of the image, MB")
 	piece := fs.Int64("piece", 256, "size of a piece, KiB")
@@ -83,9 +84,12 @@ func run(args []string, out, errOut io.Writer) error {
 	var results []Result
 	for _, n := range numbers {
 		m.Nodes = n
-		r, err := simulate(m)
+		s, r, err := simulate(m, *uplink)
 		if err != nil {
 			return err
+		}
+		if *uplink {
+			s.printUplink(out)
 		}
 		results = append(results, r)
 	}
@@ -109,12 +113,16 @@ func parseNumbers(list string) (numbers []int, err error) {
 	return numbers, nil
 }
 
-func simulate(m Model) (Result, error) {
+// simulate runs a model; with uplink it notes who took what from another rack.
+func simulate(m Model, uplink bool) (*sim, Result, error) {
 	if err := m.check(); err != nil {
-		return Result{}, err
+		return nil, Result{}, err
 	}
 	began := time.Now()
 	s := newSim(m)
+	if uplink {
+		s.crossed = make(crossings)
+	}
 	s.run()
-	return s.result(time.Since(began)), nil
+	return s, s.result(time.Since(began)), nil
 }

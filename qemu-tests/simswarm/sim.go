@@ -71,6 +71,7 @@ type sim struct {
 
 	serverSent float64
 	in, out    []float64 // over each rack's uplink
+	crossed    crossings
 	requests   []int     // announces in each second
 	moved      float64
 }

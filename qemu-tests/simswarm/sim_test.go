@@ -133,3 +133,16 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 }
+
+// TestUplinks: slow nodes, dead ones and a boot storm or not, in a chain or a trunk, no uplink carries more than one and a half
+// copies either way.
+func TestUplinks(t *testing.T) {
+	for _, tr := range troubles() {
+		m := model(200)
+		tr.set(&m)
+		_, r := mustRun(t, m)
+		if r.InMax > 1.5 || r.OutMax > 1.5 || r.Stuck > 0 {
+			t.Errorf("%s: %.2f copies into a rack, %.2f out of one, %d stuck; %+v", tr.name, r.InMax, r.OutMax, r.Stuck, r.Counts)
+		}
+	}
+}

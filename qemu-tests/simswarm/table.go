@@ -60,7 +60,7 @@ func table(m Model, numbers []int, seeds int, tell func(Row) error) error {
 				m := m
 				m.Nodes, m.Seed = n, first+uint64(i)
 				tr.set(&m)
-				r, err := simulate(m)
+				_, r, err := simulate(m, false)
 				if err != nil {
 					return err
 				}

@@ -65,7 +65,7 @@ type compared struct {
 func (c compared) off() float64 { return c.simulated/c.measured - 1 }
 
 func (m measured) compare(base Model) ([]compared, error) {
-	r, err := simulate(m.model(base))
+	_, r, err := simulate(m.model(base), false)
 	if err != nil {
 		return nil, err
 	}
