@@ -29,8 +29,8 @@ var wantedNames = names(
 	 3w_9xxx 3w_sas hptiop stex ipr sym53c8xx am53c974 BusLogic vmd loop
 	 mmc_block sdhci_pci sdhci_acpi
 	 usb_storage uas xhci_pci xhci_pci_renesas ehci_pci ohci_pci uhci_hcd`,
-	// software RAID
-	`md_mod raid0 raid1 raid10 raid456`,
+	// software RAID, and logical volumes in several pieces
+	`md_mod raid0 raid1 raid10 raid456 dm_mod`,
 	// hypervisors
 	`hv_vmbus hv_utils pci_hyperv xen_pcifront virtio_console virtio_rng virtio_input hyperv_keyboard`,
 	// a keyboard for the rescue shell

@@ -147,7 +147,8 @@ func TestHookFailures(t *testing.T) {
 }
 
 // TestLVM images a disk whose root is on LVM with the real program, and deploys it: the identity goes onto the logical volume,
-// and LVM's own program finds its group whole. A root in two pieces is deployed, but not changed.
+// and LVM's own program finds its group whole. A root in several pieces is changed where the kernel can put them together, else refused; it is
+// deployed in any case.
 func TestLVM(t *testing.T) {
 	dir, conf := t.TempDir(), t.TempDir()
 	lvm := func(dev, line string) string {
@@ -201,8 +202,14 @@ global { locking_dir="` + conf + `/lock" event_activation=0 }
 	if out := lvm(loop(t, target), "lvs --noheadings -o lv_name,lv_size,seg_pe_ranges vg0"); !strings.Contains(out, "root") || !strings.Contains(out, ":1-8") {
 		t.Errorf("LVM says %s", out)
 	}
-	p = start(t, s, makeTarget(t, size), "--image", "pieces", "--node", "on-lvm")
-	if c := p.code(); c != cli.CodeUsage || !strings.Contains(p.err.String(), "vg0/root, lies in 3 pieces") {
+	target = makeTarget(t, size)
+	p = start(t, s, target, "--image", "pieces", "--node", "on-lvm")
+	c := p.code()
+	if mapper, err := os.Open("/dev/mapper/control"); err != nil { // qemu-tests/volumes has a kernel with a device mapper
+		if c != cli.CodeUsage || !strings.Contains(p.err.String(), "vg0/root, lies in 3 pieces, which this kernel cannot put together") {
+			t.Errorf("code %d\n%s", c, p.err.String())
+		}
+	} else if mapper.Close(); c != cli.CodeDone {
 		t.Errorf("code %d\n%s", c, p.err.String())
 	}
 	p = start(t, s, makeTarget(t, size), "--image", "pieces", "--node", "plain")

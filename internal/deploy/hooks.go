@@ -37,7 +37,7 @@ func (e *engine) prepareHooks(ctx context.Context, p *params.Profile) error {
 		return errors.New("hooks are run by root only")
 	}
 	if len(p.HooksAt(params.HookAfterWrite))+len(p.HooksAt(params.HookBeforeKexec)) > 0 {
-		if err := target.CheckRoot(e.m); err != nil {
+		if err := target.CheckRoot(ctx, e.m); err != nil {
 			return err
 		}
 	}

@@ -77,7 +77,7 @@ func (e *engine) rename(ctx context.Context) error {
 	case os.Geteuid() != 0:
 		e.rep.warn("only root can mount the deployed system: its files still name partitions as in the image")
 		return nil
-	case err != nil || e.m.Boot.Root > 0 && root.FileSystem == "" || target.CheckRoot(e.m) != nil:
+	case err != nil || e.m.Boot.Root > 0 && root.FileSystem == "" || target.CheckRoot(ctx, e.m) != nil:
 		e.rep.warn("the image's root file system cannot be mounted here: its files still name partitions as in the image")
 		return nil
 	}

@@ -90,7 +90,7 @@ func (e *engine) prepareIdentity(ctx context.Context, p *params.Profile) error {
 	if _, err := partExtent(e.m, e.m.Boot.Root); err != nil {
 		return fmt.Errorf("the root of the boot entry: %w", err)
 	}
-	if err := target.CheckRoot(e.m); err != nil {
+	if err := target.CheckRoot(ctx, e.m); err != nil {
 		return err
 	}
 	if slices.ContainsFunc(p.Network.Interfaces, func(n params.Interface) bool { return n.MAC == params.MACBoot }) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"swarmboot/internal/target"
 )
@@ -27,15 +28,27 @@ func (e *engine) inRoot(ctx context.Context, f func(dir, device string) error) (
 	return nil
 }
 
-// attachRoot returns the device with the root file system: a partition, or a logical volume in it.
+// attachRoot returns the device with the root file system: a partition, or a logical volume in one or several.
 func (e *engine) attachRoot(ctx context.Context) (device string, release func() error, err error) {
-	part, releasePart, err := e.w.attach(ctx, e.m.Boot.Root)
-	if err != nil {
-		return "", nil, err
+	parts, gives := map[int]string{}, []func() error{}
+	release = func() error {
+		var errs []error
+		for _, give := range slices.Backward(gives) {
+			errs = append(errs, give())
+		}
+		return errors.Join(errs...)
 	}
-	device, releaseRoot, err := target.RootDevice(e.m, func(int) string { return part })
-	if err != nil {
-		return "", nil, errors.Join(err, releasePart())
+	for _, n := range target.RootPartitions(e.m) {
+		part, give, err := e.w.attach(ctx, n)
+		if err != nil {
+			return "", nil, errors.Join(err, release())
+		}
+		parts[n], gives = part, append(gives, give)
 	}
-	return device, func() error { return errors.Join(releaseRoot(), releasePart()) }, nil
+	device, give, err := target.RootDevice(ctx, e.m, func(n int) string { return parts[n] })
+	if err != nil {
+		return "", nil, errors.Join(err, release())
+	}
+	gives = append(gives, give)
+	return device, release, nil
 }

@@ -32,8 +32,8 @@ func (e *engine) prepareUUIDs(p *params.Profile) error {
 			return fmt.Errorf("newUUIDs: partition %d of the image holds LVM volumes: the UUIDs of volumes and of what is in them cannot be changed here", p.Number)
 		}
 	}
-	if err := target.CheckRoot(e.m); err != nil {
-		return fmt.Errorf("newUUIDs: %w", err)
+	if v := e.m.Boot.Volume; v != nil {
+		return fmt.Errorf("newUUIDs: the root is the logical volume %s: the UUIDs of volumes and of what is in them cannot be changed here", v.Name)
 	}
 	e.changed = map[string]string{}
 	freshTable(&e.m.Table, e.derive, e.changed)

@@ -49,7 +49,7 @@ func TestPrepareUUIDs(t *testing.T) {
 		{Options{}, imagefmt.Table{}, nil, ""},
 		{Options{Layout: "raid1"}, imagefmt.Table{}, nil, ""},
 		{Options{}, lvm, nil, "partition 2 of the image holds LVM volumes"},
-		{Options{}, imagefmt.Table{}, &imagefmt.Volume{Name: "vg/root", Segments: []imagefmt.VolumeSegment{segment, segment}}, "lies in 2 pieces"},
+		{Options{}, imagefmt.Table{}, &imagefmt.Volume{Name: "vg/root", Segments: []imagefmt.VolumeSegment{segment, segment}}, "the root is the logical volume vg/root"},
 	} {
 		e := &engine{o: tt.o, m: &imagefmt.Manifest{Table: tt.t, Boot: imagefmt.Boot{Volume: tt.v}}}
 		if err := e.prepareUUIDs(p); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {

@@ -47,8 +47,8 @@ func (h host) knows(level int) bool {
 	return slices.Contains(strings.Fields(first), fmt.Sprintf("[raid%d]", level))
 }
 
-// modprobe runs the program that the kernel itself would run: on a node that is uinit.
-func modprobe(ctx context.Context, name string) error {
+// Modprobe loads a module of the kernel. It runs the program that the kernel itself would run: on a node that is uinit.
+func Modprobe(ctx context.Context, name string) error {
 	program := attr("/proc/sys/kernel/modprobe")
 	if program == "" {
 		program = "/sbin/modprobe"

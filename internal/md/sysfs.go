@@ -22,7 +22,7 @@ type host struct {
 	modprobe func(ctx context.Context, name string) error
 }
 
-var system = host{root: "/", modprobe: modprobe}
+var system = host{root: "/", modprobe: Modprobe}
 
 func (h host) path(parts ...string) string {
 	return filepath.Join(append([]string{h.root}, parts...)...)

@@ -62,7 +62,7 @@ func (m *mounter) mountAll(ctx context.Context, man *imagefmt.Manifest, device f
 			return "", err
 		}
 	}
-	rootDevice, closeRoot, err := RootDevice(man, device)
+	rootDevice, closeRoot, err := RootDevice(ctx, man, device)
 	if err != nil {
 		return "", err
 	}
