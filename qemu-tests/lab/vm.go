@@ -22,7 +22,7 @@ const accelVariable = "SWARMBOOT_QEMU_ACCEL"
 type Disk struct {
 	Path   string
 	Format string // raw or qcow2
-	Bus    string // virtio, nvme or ahci
+	Bus    string // virtio, nvme, ahci, or usb (a stick)
 	Serial string
 	Sector int // logical and, unless Physical says otherwise, physical, in bytes, of a virtio disk; 0: 512
 
@@ -154,8 +154,10 @@ func (m Machine) args(tap string) ([]string, error) {
 			args = append(args, "-device", fmt.Sprintf("nvme,drive=%s,serial=%s", id, d.Serial))
 		case "ahci":
 			args = append(args, "-device", fmt.Sprintf("ahci,id=ahci%d", i), "-device", fmt.Sprintf("ide-hd,bus=ahci%d.0,drive=%s,serial=%s", i, id, d.Serial))
+		case "usb":
+			args = append(args, "-device", fmt.Sprintf("qemu-xhci,id=xhci%d", i), "-device", fmt.Sprintf("usb-storage,bus=xhci%d.0,drive=%s,serial=%s,removable=on", i, id, d.Serial))
 		default:
-			return nil, fmt.Errorf("disk bus %q: want virtio, nvme or ahci", d.Bus)
+			return nil, fmt.Errorf("disk bus %q: want virtio, nvme, ahci or usb", d.Bus)
 		}
 	}
 	if m.Kernel != "" {
