@@ -212,7 +212,10 @@ func blankDisks(text string) ([]disk.Inventory, error) {
 		case "transport":
 			model.Transport = value
 		case "rotational":
-			model.Rotational = true
+			if value != "" && value != "yes" && value != "no" {
+				return nil, cli.Usagef("--disk %q: rotational=%s: want yes or no", text, value)
+			}
+			model.Rotational = value != "no"
 		default:
 			n, err := disk.ParseSize(part)
 			if err != nil || n < 1<<20 || n > imagefmt.MaxDiskSize {

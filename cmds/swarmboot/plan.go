@@ -47,7 +47,7 @@ func deployPlan(args []string, stdout io.Writer) error {
 	inventory := f.String("inventory", "", "`FILE` with the inventory of a machine, - for standard input")
 	layoutFile := f.String("layout", "", "`FILE` with a layout of disks")
 	selector := f.String("disk", "", "without a layout: `SELECTOR` of the disk")
-	grow := f.String("grow", string(layout.ScaleLast), "without a layout: `HOW` the image's table goes to a disk of another size: last, proportional, exact or none")
+	grow := f.String("grow", "", "without a layout: `HOW` the image's table goes to a disk of another size: last, proportional, exact or none (default \"last\")")
 	image := f.String("image", "", "`DIR/NAME` of the image")
 	asJSON := f.Bool("json", false, "print the plan as JSON")
 	err := f.Parse(args)
@@ -63,6 +63,10 @@ func deployPlan(args []string, stdout io.Writer) error {
 		return cli.Usagef("deploy plan: --inventory is missing: what \"swarmboot inventory\" prints on the machine")
 	case (*layoutFile == "") == (*selector == ""):
 		return cli.Usagef("deploy plan: want either --layout or --disk")
+	case *layoutFile != "" && *grow != "":
+		return cli.Usagef("deploy plan: --grow goes with --disk: a layout says itself what grows")
+	case *grow == "":
+		*grow = string(layout.ScaleLast)
 	case !slices.Contains([]layout.Scale{layout.ScaleLast, layout.ScaleProportional, layout.ScaleExact, layout.ScaleNone}, layout.Scale(*grow)):
 		return cli.Usagef("deploy plan: --grow %q: want last, proportional, exact or none", *grow)
 	}
