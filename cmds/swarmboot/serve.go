@@ -8,11 +8,13 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
 	"swarmboot/internal/cli"
 	"swarmboot/internal/disk"
+	"swarmboot/internal/netboot"
 	"swarmboot/internal/server"
 )
 
@@ -133,6 +135,14 @@ func checkServe(o *server.Options, rest []string, noNetboot bool) error {
 	}
 	if _, err := disk.ParseSelector(o.Args.Disk); err != nil {
 		return cli.Usagef("serve: --disk: %w", err)
+	}
+	if err := netboot.CheckArgs(o.Args); err != nil {
+		return cli.Usagef("serve: %w", err)
+	}
+	for i, name := range o.Interfaces {
+		if slices.Contains(o.Interfaces[:i], name) { // the second would find the ports taken, by itself
+			return cli.Usagef("serve: --interface %s is given twice", name)
+		}
 	}
 	if len(o.Args.Console) == 0 {
 		o.Args.Console = []string{"tty0", "ttyS0,115200"}

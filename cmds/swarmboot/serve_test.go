@@ -27,6 +27,8 @@ func TestServeOptions(t *testing.T) {
 		{"--images d --no-netboot --upload-rate 99999999999G", "upload rate"},
 		{"--images d --no-netboot --nonsense", "nonsense"},
 		{"--images d --no-netboot --disk sizzle=3", "--disk: "},
+		{"--images d --no-netboot --append ${x}", "swarmboot.append: iPXE would replace"},
+		{"--images d --interface a --interface b --interface a", "--interface a is given twice"},
 	} {
 		_, err := serveOptions(strings.Fields(test.args), io.Discard)
 		if err == nil || cli.Code(err) != cli.CodeUsage || !strings.Contains(err.Error(), test.want) {
