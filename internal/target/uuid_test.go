@@ -187,6 +187,19 @@ func TestChangeUsedXFS(t *testing.T) {
 	}
 }
 
+// A btrfs of several devices keeps its UUID: the others name it too.
+func TestBtrfsOfSeveralDevicesKeepsItsUUID(t *testing.T) {
+	dir := t.TempDir()
+	one, two := filepath.Join(dir, "one"), filepath.Join(dir, "two")
+	run(t, "truncate", "-s", "256M", one, two)
+	run(t, "mkfs.btrfs", "-q", "-d", "raid1", "-m", "raid1", one, two)
+	before := blkid(t, one)
+	_, err := ChangeIdentifier(one, DeriveUUID("node"))
+	if k := Kept(err); k == nil || k.Kind != "btrfs" || !strings.Contains(err.Error(), "several devices") || blkid(t, one) != before || blkid(t, two) != before {
+		t.Errorf("%v; it was %s, and is %s and %s", err, before, blkid(t, one), blkid(t, two))
+	}
+}
+
 // blankMemory can be zeroed.
 type blankMemory struct{ memory }
 
