@@ -269,30 +269,6 @@ func TestReportOfMuchIsBounded(t *testing.T) {
 	}
 }
 
-// Seeding ends when its time is over, and when the server has been silent for too long: nobody finds the node then.
-func TestSeedEnds(t *testing.T) {
-	for name, c := range map[string]struct {
-		seed   time.Duration
-		silent time.Duration
-		text   string
-	}{
-		"time over":     {50 * time.Millisecond, 0, "is over"},
-		"server silent": {time.Minute, silenceLimit + time.Second, "silent"},
-	} {
-		r := newReporter(event.Progress{Phase: event.PhaseSeed}, nil, nil)
-		r.heard = r.heard.Add(-c.silent)
-		e := &engine{o: Options{Seed: c.seed}, rep: r}
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second) // less than the longest seeding
-		if err := e.seed(ctx); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		cancel()
-		if msg := r.snapshot().Message; !strings.Contains(msg, c.text) {
-			t.Errorf("%s: said %q", name, msg)
-		}
-	}
-}
-
 // TestNodesDriftApart: nodes that lost their server together, or that end together while it is away, do not ask it together for ever.
 func TestNodesDriftApart(t *testing.T) {
 	const nodes = 20

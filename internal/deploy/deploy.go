@@ -30,8 +30,10 @@ const (
 	DefaultStall    = 5 * time.Minute
 	DefaultSeed     = 10 * time.Minute
 
-	// silenceLimit ends seeding when the server has not answered for so long: nobody can find this node any more.
-	silenceLimit = 30 * time.Second
+	// silenceLimit ends seeding when the server has not answered for so long, twice the time that a report may take, and no peer
+	// lacks pieces: nobody new can find this node. A peer that does is served on, until it has taken nothing for idleLimit.
+	silenceLimit = 2 * postTimeout
+	idleLimit    = 30 * time.Second
 	feedEvery    = 100 * time.Millisecond // to look whether a peer still fetches from this node
 	askAgain     = 3                      // reports in that interval once none does
 	finalLimit   = 10 * time.Second       // for the last report of a run that failed
@@ -283,40 +285,6 @@ func (e *engine) verify(ctx context.Context) error {
 		return nil
 	}
 	return e.w.readBack(ctx, e.index)
-}
-
-// seed serves other nodes until the server says that none depends on this one, at most for the time given. The
-// server is asked in an interval, and at once when the last unfinished peer has what it came for.
-func (e *engine) seed(ctx context.Context) error {
-	e.rep.setInterval(seedEvery)
-	defer e.rep.setInterval(reportEvery)
-	limit := time.NewTimer(e.o.Seed)
-	defer limit.Stop()
-	check := time.NewTicker(feedEvery)
-	defer check.Stop()
-	ask := askAgain
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-e.rep.leave:
-			return nil
-		case <-limit.C:
-			e.rep.say(fmt.Sprintf("seeding time of %s is over", e.o.Seed))
-			return nil
-		case <-check.C:
-			if e.rep.silent() > silenceLimit {
-				e.rep.say(fmt.Sprintf("the server has been silent for %s: seeding ends", silenceLimit))
-				return nil
-			}
-			if e.session.Feeding() {
-				ask = askAgain
-			} else if ask > 0 {
-				ask-- // the peer's own word to the tracker may be later than ours
-				e.rep.poke()
-			}
-		}
-	}
 }
 
 // leaveSwarm ends the session; its counters stay in the reports.

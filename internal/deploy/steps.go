@@ -31,7 +31,7 @@ func (r *reporter) follow(ctx context.Context, steps []step, undo func()) error 
 	}
 	stop()
 	wg.Wait()
-	limit := doneLimit
+	limit := max(postTimeout, doneLimit-r.silent()) // it has waited for the server already, while seeding
 	if err != nil {
 		limit = finalLimit
 	}
