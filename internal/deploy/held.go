@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"swarmboot/imagefmt"
@@ -88,8 +89,12 @@ func (h *held) Zero(ctx context.Context, off, n int64) error {
 	return h.both(off, n, func(b []byte) { clear(b) }, func(from int64) error { return h.dev.Zero(ctx, off+from, n-from) })
 }
 
-// release writes what is held back. With boot false the boot sector stays in memory, where it is one: what is on the disk can be mounted then, and
-// no firmware starts from it. Everything else is on the medium already; what this writes is read back from it.
+// marks are the sectors by which disks without a table are known: boot sectors, and the superblocks of XFS and FAT; LVM's label; the superblock of
+// ext2/3/4; the ends of swap headers; btrfs's superblock.
+var marks = [][2]int{{0, 512}, {512, 1024}, {1024, 2048}, {3584, 4096}, {65024, 65536}, {65536, 69632}}
+
+// release writes what is held back: the marks last, when all else is on the medium. With boot false the boot sector stays in memory, where it is one:
+// what is on the disk can be mounted then, and no firmware starts from it. What this writes is read back.
 func (h *held) release(boot bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -103,13 +108,16 @@ func (h *held) release(boot bool) error {
 	if until >= h.ready {
 		return nil
 	}
+	got := make([]byte, h.ready-until)
+	if err := h.writeWithoutMarks(got, until); err != nil {
+		return err
+	}
 	if _, err := h.dev.WriteAt(h.b[until:h.ready], int64(until)); err != nil {
 		return err
 	}
 	if err := h.dev.DropCaches(); err != nil {
 		return err
 	}
-	got := make([]byte, h.ready-until)
 	if err := readFull(h.dev, got, int64(until)); err != nil {
 		return err
 	}
@@ -118,6 +126,25 @@ func (h *held) release(boot bool) error {
 	}
 	h.ready = until
 	return nil
+}
+
+// writeWithoutMarks writes what is held back but for the marks, which stay as they are on the disk, and returns when the medium has it. buf has
+// room for the bytes from the given one on.
+func (h *held) writeWithoutMarks(buf []byte, from int) error {
+	if err := readFull(h.dev, buf, int64(from)); err != nil {
+		return err
+	}
+	at := from
+	for _, m := range append(slices.Clone(marks), [2]int{h.ready, h.ready}) {
+		if end := min(max(m[0], from), h.ready); end > at {
+			copy(buf[at-from:end-from], h.b[at:end])
+		}
+		at = max(at, m[1])
+	}
+	if _, err := h.dev.WriteAt(buf, int64(from)); err != nil {
+		return err
+	}
+	return h.dev.DropCaches()
 }
 
 // bootSector is the length of what only firmware looks at in the first bytes of a disk without a table: 512 where an ext2/3/4, a btrfs or an LVM

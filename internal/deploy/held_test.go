@@ -175,6 +175,55 @@ func TestHeldBytesAreReadBack(t *testing.T) {
 	}
 }
 
+// snapshot is a disk that is looked at when it has been flushed for the first time.
+type snapshot struct {
+	*disk.Device
+	first func()
+	once  *sync.Once
+}
+
+func (s snapshot) DropCaches() error {
+	err := s.Device.DropCaches()
+	s.once.Do(s.first)
+	return err
+}
+
+// The power may fail while the first bytes are written: what makes the disk known follows when the rest is on the medium.
+func TestHeldBytesInOrder(t *testing.T) {
+	for _, tt := range bareDisks {
+		f := bareImage(t, tt.boot, tt.size, tt.mkfs...)
+		source, err := os.ReadFile(filepath.Join(f.Dir, "source"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "disk")
+		judge(t, "truncate", "-s", fmt.Sprint(tt.size), path)
+		d, err := disk.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		h := &held{dev: snapshot{d, func() {
+			now, err := os.ReadFile(path)
+			if kind := signature(t, path); err != nil || kind != "" || !allZero(now[:512]) {
+				t.Errorf("%s: blkid finds %q, the first sector is %x... (%v)", tt.kind, kind, now[:16], err)
+			}
+			for _, m := range marks {
+				copy(now[m[0]:], source[m[0]:m[1]])
+			}
+			if !bytes.Equal(now, source) {
+				t.Errorf("%s: more than the marks is missing", tt.kind)
+			}
+		}, new(sync.Once)}}
+		if _, err := h.WriteAt(source, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.release(true); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func readFirst(t *testing.T, path string) []byte {
 	t.Helper()
 	f, err := os.Open(path)
