@@ -4,11 +4,13 @@ import "time"
 
 const (
 	// helpFor is how long a node that reported a stall keeps its additional upstream: taken away
-	// at once, it would stall again behind an upstream that is still slow.
-	helpFor  = 10 * time.Second
-	avoidFor = 15 * time.Second
-	maxClimb = 8  // upstreams of upstreams that are looked at
-	hopeless = 10 // intervals of a stall
+	// at once, it would stall again behind an upstream that is still slow. At most half of the time of the image, but
+	// leastHelp: of a small one it would take all that is left from there.
+	helpFor   = 10 * time.Second
+	leastHelp = 2 * time.Second
+	avoidFor  = 15 * time.Second
+	maxClimb  = 8  // upstreams of upstreams that are looked at
+	hopeless  = 10 // intervals of a stall
 
 	slowShare  = 0.6 // of the best rate: a node below it is looked at closer
 	verySlow   = 0.4 // of the best rate: slow, though its follower is no faster
@@ -113,7 +115,7 @@ func (t *Topology) again(now time.Time, n *node) time.Duration {
 	case n.low == 1 || (n.Stalled && n.cutOff == 1):
 		return min(confirmLow, t.Interval())
 	}
-	return 0
+	return t.pace(n)
 }
 
 // silentSource says whether the node's upstream has not been heard since nothing comes from it.

@@ -12,7 +12,7 @@ type Settings struct {
 	Pieces   int           // of the image; 0 if unknown
 	Segment  int           // nodes of one segment at most; 0 is 64
 	Fan      int           // heads of other segments that one feeds in a tree; 0 is 2
-	Chain    int           // nodes up to which all segments are one chain; 0: Pieces/4, at least 64
+	Chain    int           // nodes up to which all segments are one chain; 0: by chainBound
 	Heads    int           // segments that the seeder feeds; 0 is 1
 }
 
@@ -146,8 +146,9 @@ func (s shape) depth(n int) int {
 // fits is the shape for the nodes that there are. Nodes that are complete leave: that alone does
 // not turn a tree into a chain again.
 func (t *Topology) fits() shape {
-	many := len(t.all) > t.o.Chain || t.late > max(leastLate, len(t.all)/lateNodes)
-	if !many && (t.shape == chain || len(t.all) <= t.o.Chain/4 && len(t.all) <= leastChain/4) {
+	most := t.chainBound()
+	many := len(t.all) > most || t.late > max(leastLate, len(t.all)/lateNodes)
+	if !many && (t.shape == chain || len(t.all) <= most/4 && len(t.all) <= leastChain/4) {
 		return chain
 	}
 	if len(t.order) > t.o.Chain || (t.shape == tree && len(t.order) > t.o.Chain/2) {

@@ -82,6 +82,8 @@ type Topology struct {
 	ports   ports
 	// pieceBytes is the size of a piece, by what nodes lack.
 	pieceBytes float64
+	bytes      float64 // of the image, by the most that a node lacked
+	chainSet   bool    // Settings.Chain was given
 	counts     Counts
 }
 
@@ -127,6 +129,7 @@ type node struct {
 	port       float64   // what it and its upstream were seen to carry, bytes per second; 0 while unknown
 	low        int       // reports of less than others carry, one after another
 	answers    int       // since its upstreams changed
+	calls      int       // announces
 	accused    []*node   // followers that were found slow behind it, lately
 	accusedAt  time.Time //
 	stalls     int       // reports of a stall, one after another
@@ -145,11 +148,12 @@ type node struct {
 // NewTopology makes an arrangement of no nodes.
 func NewTopology(o Settings) *Topology {
 	return &Topology{
-		o:     o.withDefaults(),
-		nodes: make(map[string]*node),
-		addrs: make(map[netip.AddrPort]*node),
-		seen:  list.New(),
-		racks: make(map[rackKey]*rack),
+		o:        o.withDefaults(),
+		chainSet: o.Chain > 0,
+		nodes:    make(map[string]*node),
+		addrs:    make(map[netip.AddrPort]*node),
+		seen:     list.New(),
+		racks:    make(map[rackKey]*rack),
 	}
 }
 
@@ -218,7 +222,7 @@ func (t *Topology) update(now time.Time, n *node, r Report) {
 	n.stalls++
 	n.cutOff++
 	if r.Stalled {
-		n.helpUntil = now.Add(helpFor)
+		n.helpUntil = now.Add(t.helpTime())
 	} else {
 		n.stalls = 0
 	}
@@ -237,6 +241,8 @@ func (t *Topology) update(now time.Time, n *node, r Report) {
 	}
 	t.sample(now, n, r.Done)
 	t.speeds.count(n, r.Speed)
+	t.bytes = max(t.bytes, float64(r.Left))
+	n.calls++
 	t.measure(now, n, r)
 	r.Lost = nil
 	n.Report, n.seen, n.alive, n.lost = r, now, t.alive, false
