@@ -142,7 +142,7 @@ func dm(command uintptr, name string, targets int, data []byte) ([]byte, error) 
 	le.PutUint32(b[20:], uint32(targets))  // target_count
 	copy(b[48:], name)
 	copy(b[dmHeader:], data)
-	request := uintptr(3<<30 | dmHeader<<16 | 0xfd<<8 | command) // _IOWR(DM_IOCTL, command, struct dm_ioctl)
+	request := 3<<30 | dmHeader<<16 | 0xfd<<8 | command // _IOWR(DM_IOCTL, command, struct dm_ioctl)
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), request, uintptr(unsafe.Pointer(&b[0]))); errno != 0 {
 		return nil, errno
 	}
