@@ -107,3 +107,20 @@ func TestSlowStaysSlow(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// TestHomeIsNotSlow: the head of a rack does not take from a slow node of its own, though that one is complete.
+func TestHomeIsNotSlow(t *testing.T) {
+	l := newLine(t, Settings{Chain: 2})
+	l.racks = 3
+	for i := range 6 {
+		l.speed[i] = map[bool]int{true: 100, false: 1000}[i == 4]
+	}
+	for range 4 {
+		l.round(6)
+	}
+	l.slow(4)
+	l.complete(4)
+	l.takesFrom(3, 0)
+	l.complete(5)
+	l.takesFrom(3, 5)
+}
