@@ -46,7 +46,7 @@ name. Everything but the image itself is checked before the first write to the d
 
 // profileExample has every field.
 const profileExample = `    parameters: {action: deploy, disk: "size=400G..", then: reboot, verify: readback, append: quiet, grow: none, seed: 5m, rack: r7, onerror: reboot,
-      bootentry: first, layout: raid1} # a layout instead of disk and grow
+      bootentry: first, write: direct, layout: raid1} # a layout instead of disk and grow
     hostname: node-7.example.org       # and its line in /etc/hosts
     machineID: reset                   # or keep
     ssh:

@@ -54,6 +54,7 @@ type Options struct {
 	Plan bool
 
 	Verify    params.Verify    // "" is write
+	Write     params.Write     // "" is cache
 	Grow      params.Grow      // how the image's own table goes to the disk; "" is last for a block device, none for a file
 	Then      string           // "kexec" loads the deployed system's kernel; anything else is left to the caller
 	OnError   string           // left to the caller
@@ -156,6 +157,13 @@ func (o *Options) fill() error {
 	default:
 		return cli.Usagef("verify %q: want none, write or readback", o.Verify)
 	}
+	switch o.Write {
+	case "":
+		o.Write = params.WriteCache
+	case params.WriteCache, params.WriteDirect:
+	default:
+		return cli.Usagef("write %q: want cache or direct", o.Write)
+	}
 	if err := fillGrow(&o.Grow, o.Disk); err != nil {
 		return err
 	}
@@ -233,6 +241,11 @@ func (e *engine) wipe(ctx context.Context) error {
 }
 
 func (e *engine) fetch(ctx context.Context) error {
+	if e.o.Write == params.WriteDirect {
+		if err := e.w.writeDirect(); err != nil {
+			e.rep.warn("written through the page cache: " + err.Error())
+		}
+	}
 	var s *swarm.Session
 	joined := make(chan struct{})
 	index := func() *imagefmt.Index { // the target asks from the first write on, which may come before Join has returned

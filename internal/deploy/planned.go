@@ -153,10 +153,20 @@ func (w *planned) devices() []*disk.Device {
 	return all
 }
 
+// writeDirect has what is written from now on until sync go past the kernel's cache, where the devices can.
+// The error names those that cannot.
+func (w *planned) writeDirect() error {
+	var errs []error
+	for _, dev := range w.devices() {
+		errs = append(errs, dev.WriteDirect())
+	}
+	return errors.Join(errs...)
+}
+
 // sync returns when the media have everything.
 func (w *planned) sync() error {
 	for _, dev := range w.devices() {
-		if err := dev.Sync(); err != nil {
+		if err := dev.EndDirect(); err != nil {
 			return err
 		}
 	}

@@ -61,7 +61,7 @@ func profileCode(err error) int {
 func (e *engine) settle(p *params.Profile) error {
 	o := &e.o
 	c := &params.Config{Disk: o.Disk, Verify: o.Verify, Then: params.Then(o.Then), OnError: params.OnError(o.OnError), Append: o.Append,
-		Seed: o.Seed, Grow: o.Grow, BootEntry: o.BootEntry, Action: params.ActionDeploy}
+		Seed: o.Seed, Grow: o.Grow, Write: o.Write, BootEntry: o.BootEntry, Action: params.ActionDeploy}
 	if o.Plan {
 		c.Action = params.ActionPlan
 	}
@@ -78,7 +78,7 @@ func (e *engine) settle(p *params.Profile) error {
 		return errors.New("parameters: disk and layout: the layout says which disks are meant; give one of the two")
 	}
 	o.Layout, o.Rack = c.Layout, c.Rack
-	o.BootEntry, o.Plan = c.BootEntry, c.Action == params.ActionPlan
+	o.BootEntry, o.Write, o.Plan = c.BootEntry, c.Write, c.Action == params.ActionPlan
 	o.Disk, o.Verify, o.Then, o.OnError, o.Append, o.Seed, o.Grow = c.Disk, c.Verify, string(c.Then), string(c.OnError), c.Append, c.Seed, c.Grow
 	return nil
 }

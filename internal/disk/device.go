@@ -49,6 +49,7 @@ func (e *BusyError) Error() string {
 // mount the device or a partition of it: Close it first.
 type Device struct {
 	f      *os.File
+	direct *os.File // what goes past the cache; nil: nothing does
 	path   string
 	size   int64
 	sector int
@@ -162,7 +163,7 @@ func (d *Device) WriteAt(p []byte, off int64) (int, error) {
 	if err := d.bounds("write", off, int64(len(p))); err != nil {
 		return 0, err
 	}
-	n, err := d.f.WriteAt(p, off)
+	n, err := d.write(p, off)
 	if err == nil && n != len(p) {
 		err = io.ErrShortWrite
 	}
@@ -217,6 +218,10 @@ func (d *Device) DropCaches() error {
 
 // Close releases the device without syncing it.
 func (d *Device) Close() error {
+	if d.direct != nil {
+		_ = d.direct.Close() // it has nothing of its own to lose
+		d.direct = nil
+	}
 	if err := d.f.Close(); err != nil {
 		return &IOError{d.path, "close", -1, bare(err)}
 	}

@@ -47,6 +47,8 @@ var definitions = []definition{
 		choice(func(c *Config) *Then { return &c.Then }, ThenKexec, ThenReboot, ThenPowerOff, ThenShell)},
 	{"verify", "none|write|readback", "write", "write: check raw hashes of what is written; readback: also of what the disk returns afterwards",
 		choice(func(c *Config) *Verify { return &c.Verify }, VerifyNone, VerifyWrite, VerifyReadBack)},
+	{"write", "cache|direct", "cache", "how the image gets to the disk; cache: through the page cache; direct: past it (O_DIRECT), which is faster on fast disks, but what other nodes want late is read from the disk again",
+		choice(func(c *Config) *Write { return &c.Write }, WriteCache, WriteDirect)},
 }
 
 func choice[T ~string](field func(*Config) *T, values ...T) func(*Config, string) error {

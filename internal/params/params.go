@@ -23,6 +23,7 @@ type Config struct {
 	OnError OnError
 	Verify  Verify
 	Grow    Grow
+	Write   Write
 
 	BootEntry BootEntry
 
@@ -51,6 +52,9 @@ type Verify string
 // Grow is what becomes of the image's own table on a disk of another size.
 type Grow string
 
+// Write is how the image's bytes get to the disk.
+type Write string
+
 // BootEntry is where UEFI firmware gets a boot entry for the deployed system.
 type BootEntry string
 
@@ -78,6 +82,9 @@ const (
 	BootEntryAfterNetwork BootEntry = "after-network" // behind the network entry that the node was booted from
 	BootEntryNone         BootEntry = "none"
 
+	WriteCache  Write = "cache"  // through the kernel's page cache
+	WriteDirect Write = "direct" // past it (O_DIRECT)
+
 	VerifyNone     Verify = "none"     // trust the write
 	VerifyWrite    Verify = "write"    // raw hashes are checked on what is written
 	VerifyReadBack Verify = "readback" // and on what the device returns afterwards
@@ -91,6 +98,7 @@ func Default() *Config {
 		OnError: OnErrorShell,
 		Verify:  VerifyWrite,
 		Grow:    GrowLast,
+		Write:   WriteCache,
 
 		BootEntry: BootEntryAfterNetwork,
 

@@ -23,12 +23,12 @@ func TestParseCmdline(t *testing.T) {
 		{"defaults", "BOOT_IMAGE=/vmlinuz ro quiet swarmboot.image=debian-12", with(func(*Config) {})},
 		{"everything", "console=tty0 swarmboot.server=http://10.0.0.1:8080/ swarmboot.image=debian-12 swarmboot.disk=model=INTEL*,size=400G.. " +
 			"swarmboot.action=deploy swarmboot.then=poweroff swarmboot.onerror=reboot swarmboot.verify=readback swarmboot.seed=1h30m " +
-			`swarmboot.append="quiet splash=a" swarmboot.grow=none swarmboot.carrier=5s swarmboot.dhcp=1m swarmboot.nic=52:54:00:AA:BB:CC console=ttyS0,115200n8`,
+			`swarmboot.append="quiet splash=a" swarmboot.grow=none swarmboot.write=direct swarmboot.carrier=5s swarmboot.dhcp=1m swarmboot.nic=52:54:00:AA:BB:CC console=ttyS0,115200n8`,
 			with(func(c *Config) {
 				c.Server, c.Disk = "http://10.0.0.1:8080", "model=INTEL*,size=400G.."
 				c.Then, c.OnError, c.Verify = ThenPowerOff, OnErrorReboot, VerifyReadBack
 				c.Seed, c.Carrier, c.DHCP = 90*time.Minute, 5*time.Second, time.Minute
-				c.Grow = GrowNone
+				c.Grow, c.Write = GrowNone, WriteDirect
 				c.Append, c.NIC = "quiet splash=a", "52:54:00:aa:bb:cc"
 				c.Console = []string{"tty0", "ttyS0,115200n8"}
 			})},
@@ -69,6 +69,7 @@ func TestParseCmdlineErrors(t *testing.T) {
 		{"swarmboot.image=a swarmboot.then=halt", "swarmboot.then", "kexec, reboot, poweroff, shell"},
 		{"swarmboot.image=a swarmboot.grow=all", "swarmboot.grow", "last, proportional, exact, none"},
 		{"swarmboot.image=a swarmboot.verify=READBACK", "swarmboot.verify", "none, write, readback"},
+		{"swarmboot.image=a swarmboot.write=fast", "swarmboot.write", "cache, direct"},
 		{"swarmboot.image=a swarmboot.seed=10", "swarmboot.seed", "unit"},
 		{"swarmboot.image=a swarmboot.seed=-1s", "swarmboot.seed", "0s to"},
 		{"swarmboot.image=a swarmboot.carrier=100000h", "swarmboot.carrier", "0s to"},

@@ -119,7 +119,7 @@ type Mount struct {
 // ProfileNames lists the parameters, without Prefix, that a profile can give. The others are needed before a node can
 // ask for its profile.
 func ProfileNames() []string {
-	return []string{"action", "append", "bootentry", "disk", "grow", "layout", "onerror", "rack", "seed", "then", "verify"}
+	return []string{"action", "append", "bootentry", "disk", "grow", "layout", "onerror", "rack", "seed", "then", "verify", "write"}
 }
 
 // Given returns the names, without Prefix, of the parameters that a kernel command line gives.
