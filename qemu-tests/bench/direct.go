@@ -88,7 +88,7 @@ func writeOnce(path string, flags int, size int64) (written, error) {
 		wg.Go(func() {
 			buf := aligned(plainPiece)
 			rng := rand.NewChaCha8([32]byte{byte(i)})
-			rng.Read(buf) // never fails
+			_, _ = rng.Read(buf) // never fails
 			for errs[i] == nil {
 				off := next.Add(int64(len(buf))) - int64(len(buf))
 				if off+int64(len(buf)) > size {
