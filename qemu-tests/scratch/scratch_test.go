@@ -107,10 +107,11 @@ func TestScratchOnANode(t *testing.T) {
 	if l, ok := vm.Console.Find(regexp.MustCompile(`^mkfs\s.* s$`)); ok {
 		t.Log(l.Text)
 	}
-	c.Initramfs = filepath.Join(dir, "initramfs")
-	if err := lab.ExtendInitramfs(ctx, c.Initramfs, files.Initramfs, "tryscratch"); err != nil {
+	initrd := filepath.Join(dir, "initramfs")
+	if err := lab.ExtendInitramfs(ctx, initrd, files.Initramfs, "tryscratch"); err != nil {
 		t.Fatal(err)
 	}
+	c.Initramfs = initrd
 	m.Name = "used"
 	vm = run(ctx, t, c, m, "swarmboot.action=shell", "/bbin/tryscratch\n")
 	said := map[string]string{}
