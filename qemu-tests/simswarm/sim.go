@@ -72,7 +72,7 @@ type sim struct {
 	serverSent float64
 	in, out    []float64 // over each rack's uplink
 	crossed    crossings
-	requests   []int     // announces in each second
+	requests   []int // announces in each second
 	moved      float64
 }
 
