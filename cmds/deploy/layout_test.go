@@ -174,7 +174,9 @@ func TestLayout(t *testing.T) {
 		dev := loop(t, makeTarget(t, keptDisk))
 		data := oldDisk(t, dev)
 		before := sfdisk(t, dev)
+		s.mu.Lock()
 		s.layouts["keep"] = keepingLayout(dev)
+		s.mu.Unlock()
 		p := startLayout(t, s, "keep", "--verify", "readback", "--json")
 		if c := p.code(); c != cli.CodeDone {
 			t.Fatalf("%s: code %d\n%s", format, c, p.err.String())

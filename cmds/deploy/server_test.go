@@ -22,14 +22,14 @@ import (
 type testServer struct {
 	URL     string
 	dir     string
-	layouts map[string]string // JSON by name
 	tracker *tracker.Tracker
 	seeder  *swarm.Seeder
+	heard   chan struct{} // a report came in
 
-	mu    sync.Mutex
-	infos map[string][20]byte
-	nodes map[string][]event.Progress
-	heard chan struct{} // a report came in
+	mu      sync.Mutex
+	layouts map[string]string // JSON by name
+	infos   map[string][20]byte
+	nodes   map[string][]event.Progress
 }
 
 // newServer starts a server of no images; its seeder sends rate bytes per second, 0: all it can.
@@ -51,7 +51,9 @@ func newServer(t *testing.T, rate int64) *testServer {
 	mux.Handle("GET /scrape", s.tracker)
 	mux.HandleFunc("POST /api/v1/nodes", s.report)
 	mux.HandleFunc("GET /layouts/{name}", func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
 		text, ok := s.layouts[r.PathValue("name")]
+		s.mu.Unlock()
 		if !ok {
 			http.NotFound(w, r)
 			return
