@@ -126,7 +126,6 @@ func (s *Session) addTorrent() error {
 	if t.Info() == nil {
 		return errors.New("the info dictionary does not match the info-hash")
 	}
-	hashNoChunks(t)
 	t.SetOnWriteChunkError(func(err error) {
 		if !errors.Is(err, errClosed) {
 			s.fail(err)
