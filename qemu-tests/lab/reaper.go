@@ -26,7 +26,8 @@ var theReaper reaper
 // Kinds of what the reaper removes.
 const (
 	aNamespace = "netns"
-	aLoop      = "loop" // by the file behind the device: its number may be somebody else's by then
+	aLoop      = "loop"     // by the file behind the device: its number may be somebody else's by then
+	aThrottle  = "throttle" // of a device's number, and the file behind it
 	aFolder    = "folder"
 )
 
@@ -47,6 +48,13 @@ printf %s "$noted" | while read -r kind name; do
     done
     ip netns delete "$name";;
   loop) losetup --associated "$name" --noheadings --output NAME | xargs --no-run-if-empty --max-args 1 losetup --detach;;
+  throttle)
+    dev=${name%% *}
+    case $(cat "/sys/dev/block/$dev/loop/backing_file" 2>&-) in "" | "${name#* }"*)
+      echo "$dev 0" > ` + throttle + `
+      echo 100 > "/sys/class/bdi/$dev/max_ratio"
+      echo 0 > "/sys/class/bdi/$dev/strict_limit";;
+    esac;;
   folder) rm -rf -- "$name";;
   esac
 done`

@@ -61,6 +61,16 @@ func makeAll(dir string) error {
 		return err
 	}
 	fmt.Println(aLoop, device, disk)
+	slow := filepath.Join(folder, "slow")
+	if err := os.WriteFile(slow, make([]byte, 1<<20), 0o600); err != nil {
+		return err
+	}
+	d, err := NewSlowDisk(ctx, slow, 1e6)
+	if err != nil {
+		return err
+	}
+	fmt.Println(aLoop, d.Path, slow)
+	fmt.Println(aThrottle, d.dev)
 	fmt.Println("made")
 	if os.Getenv(makeVariable+"_PANIC") != "" {
 		go panic("test timed out") // as go test -timeout ends a test program
@@ -89,6 +99,10 @@ func isThere(t *testing.T, line string) bool {
 		var backing []byte
 		backing, err = os.ReadFile("/sys/block/" + filepath.Base(device) + "/loop/backing_file")
 		return err == nil && strings.HasPrefix(string(backing), file) // " (deleted)" follows when it is
+	case aThrottle:
+		var limits []byte
+		limits, err = os.ReadFile(throttle)
+		return err == nil && strings.Contains("\n"+string(limits), "\n"+name+" ")
 	default:
 		t.Fatalf("a line %q", line)
 	}

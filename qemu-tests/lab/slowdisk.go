@@ -17,6 +17,10 @@ type SlowDisk struct {
 	dev  string // MAJOR:MINOR
 }
 
+// throttle is where the root group's limits are, and so those of the write-back threads. The kernel keeps one for a number that no device
+// has any more, and the next device of that number is slow.
+const throttle = "/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device"
+
 // slowCache is how much of what was written to a SlowDisk the page cache may hold.
 const slowCache = 8 << 20
 
@@ -27,18 +31,21 @@ func NewSlowDisk(ctx context.Context, file string, bytesPerSecond int64) (*SlowD
 		return nil, err
 	}
 	d := &SlowDisk{Path: path}
-	if err := d.slow(bytesPerSecond); err != nil {
+	if err := d.slow(file, bytesPerSecond); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
 
-func (d *SlowDisk) slow(bytesPerSecond int64) error {
+func (d *SlowDisk) slow(file string, bytesPerSecond int64) error {
 	dev, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(d.Path), "dev"))
 	if err != nil {
 		return err
 	}
 	d.dev = strings.TrimSpace(string(dev))
+	if err := theReaper.note(aThrottle, d.dev+" "+file); err != nil {
+		return err
+	}
 	bdi := filepath.Join("/sys/class/bdi", d.dev)
 	return errors.Join(
 		d.limit(bytesPerSecond),
@@ -47,10 +54,9 @@ func (d *SlowDisk) slow(bytesPerSecond int64) error {
 	)
 }
 
-// limit sets the throttle, 0 for none. The write-back threads belong to the root group.
+// limit sets the throttle, 0 for none.
 func (d *SlowDisk) limit(bytesPerSecond int64) error {
-	v1 := "/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device"
-	return os.WriteFile(v1, fmt.Appendf(nil, "%s %d", d.dev, bytesPerSecond), 0o644)
+	return os.WriteFile(throttle, fmt.Appendf(nil, "%s %d", d.dev, bytesPerSecond), 0o644)
 }
 
 // Close takes the limits and the device away. Nobody may have it open.
