@@ -76,26 +76,67 @@ func (e *statusError) Error() string {
 // when the server does not answer or says that it cannot (5xx, 404 shortly after its start). A server that is still
 // checking the image (503 with Retry-After) is waited for as long as that takes: it has just been started, and large images need minutes.
 func (c *client) image(ctx context.Context, name string, patience time.Duration, say func(string)) (*imagefmt.Manifest, *imagefmt.Metainfo, error) {
+	var m *imagefmt.Manifest
+	var mi *imagefmt.Metainfo
+	err := again(ctx, patience, say, func() (err error) {
+		m, mi, err = c.tryImage(ctx, name)
+		return err
+	})
+	switch {
+	case err == nil:
+		return m, mi, nil
+	case ctx.Err() != nil:
+		return nil, nil, err
+	}
+	return nil, nil, imageError(name, patience, err)
+}
+
+// again calls ask until it succeeds, until another attempt is of no use, or until patience is over; then it returns ask's last error.
+// While the server promises an answer patience does not end.
+func again(ctx context.Context, patience time.Duration, say func(string), ask func() error) error {
 	deadline := time.Now().Add(patience)
 	for wait := 250 * time.Millisecond; ; wait = min(2*wait, maxBackoff) {
-		m, mi, err := c.tryImage(ctx, name)
+		err := ask()
 		if err == nil {
-			return m, mi, nil
+			return nil
 		}
 		if ctx.Err() != nil {
-			return nil, nil, ctx.Err()
+			return ctx.Err()
 		}
 		if later(err) {
 			deadline = time.Now().Add(wait + patience)
 		}
 		if permanent(err) || time.Now().Add(wait).After(deadline) {
-			return nil, nil, imageError(name, patience, err)
+			return err
 		}
 		say(fmt.Sprintf("%v; trying again in about %s", err, wait))
 		if err := sleep(ctx, spread.Around(wait, 2)); err != nil {
-			return nil, nil, err
+			return err
 		}
 	}
+}
+
+// fetch gets what the server has for a node, with attempts until patience is over. Of a request that the server refuses (4xx) another attempt
+// is of no use; the error of one for what it does not have is a *statusError.
+func (c *client) fetch(ctx context.Context, url string, limit int64, patience time.Duration, say func(string)) (b []byte, err error) {
+	err = again(ctx, patience, say, func() error {
+		b, err = c.get(ctx, url, limit)
+		var se *statusError
+		switch {
+		case !errors.As(err, &se) || se.Status/100 != 4:
+			return err
+		case se.Status == http.StatusNotFound:
+			return cli.WithCode(cli.CodeUsage, err)
+		}
+		return cli.WithCode(cli.CodeUsage, fmt.Errorf("the server says: %s", strings.ReplaceAll(se.Text, "\n", "; ")))
+	})
+	switch {
+	case err == nil:
+		return b, nil
+	case ctx.Err() != nil, permanent(err):
+		return nil, err
+	}
+	return nil, cli.WithCode(cli.CodeUnreachable, fmt.Errorf("no answer within %s: %w", patience, err))
 }
 
 // imageError gives the error that ended the attempts its exit code.

@@ -18,7 +18,6 @@ import (
 	"swarmboot/internal/event"
 	"swarmboot/internal/layout"
 	"swarmboot/internal/params"
-	"swarmboot/internal/spread"
 )
 
 // makePlan decides what goes where on this machine's disks. It writes nothing.
@@ -184,29 +183,12 @@ func (w *planned) fileSystemName(r layout.Ref) string {
 
 // layout gets a layout from the server, with attempts until patience is over.
 func (c *client) layout(ctx context.Context, name string, patience time.Duration, say func(string)) ([]byte, error) {
-	deadline := time.Now().Add(patience)
-	for wait := 250 * time.Millisecond; ; wait = min(2*wait, maxBackoff) {
-		b, err := c.get(ctx, c.base+"/layouts/"+url.PathEscape(name), layout.MaxLayout)
-		var se *statusError
-		switch {
-		case err == nil:
-			return b, nil
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case errors.As(err, &se) && se.Status == http.StatusNotFound:
-			return nil, cli.WithCode(cli.CodeUsage, fmt.Errorf("the server has no layout of this name: %w", err))
-		case errors.As(err, &se) && se.Status/100 == 4:
-			return nil, cli.WithCode(cli.CodeUsage, fmt.Errorf("the server says: %s", strings.ReplaceAll(se.Text, "\n", "; ")))
-		case permanent(err):
-			return nil, err
-		case time.Now().Add(wait).After(deadline):
-			return nil, cli.WithCode(cli.CodeUnreachable, fmt.Errorf("no answer within %s: %w", patience, err))
-		}
-		say(fmt.Sprintf("%v; trying again in about %s", err, wait))
-		if err := sleep(ctx, spread.Around(wait, 2)); err != nil {
-			return nil, err
-		}
+	b, err := c.fetch(ctx, c.base+"/layouts/"+url.PathEscape(name), layout.MaxLayout, patience, say)
+	var se *statusError
+	if errors.As(err, &se) && se.Status == http.StatusNotFound {
+		return nil, cli.WithCode(cli.CodeUsage, fmt.Errorf("the server has no layout of this name: %w", se))
 	}
+	return b, err
 }
 
 // showPlan is all that a dry run does after the manifest: it makes the plan, shows it, and looks whether it could be carried out.

@@ -18,7 +18,6 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/params"
-	"swarmboot/internal/spread"
 	"swarmboot/internal/target"
 	"swarmboot/internal/target/identity"
 )
@@ -170,29 +169,15 @@ func partExtent(m *imagefmt.Manifest, n int) (imagefmt.Partition, error) {
 // profile gets the profile of a node, with attempts until patience is over. A server that has no profiles at all gives an
 // empty one.
 func (c *client) profile(ctx context.Context, node string, patience time.Duration, say func(string)) (*params.Profile, error) {
-	deadline := time.Now().Add(patience)
-	for wait := 250 * time.Millisecond; ; wait = min(2*wait, maxBackoff) {
-		b, err := c.get(ctx, c.base+"/api/v1/profile?node="+url.QueryEscape(node), params.MaxProfile)
-		var se *statusError
-		switch {
-		case err == nil:
-			return params.ParseProfile(b)
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case errors.As(err, &se) && se.Status == http.StatusNotFound:
-			return &params.Profile{}, nil
-		case errors.As(err, &se) && se.Status/100 == 4:
-			return nil, cli.WithCode(cli.CodeUsage, fmt.Errorf("the server says: %s", strings.ReplaceAll(se.Text, "\n", "; ")))
-		case permanent(err):
-			return nil, err
-		case time.Now().Add(wait).After(deadline):
-			return nil, cli.WithCode(cli.CodeUnreachable, fmt.Errorf("no answer within %s: %w", patience, err))
-		}
-		say(fmt.Sprintf("%v; trying again in about %s", err, wait))
-		if err := sleep(ctx, spread.Around(wait, 2)); err != nil {
-			return nil, err
-		}
+	b, err := c.fetch(ctx, c.base+"/api/v1/profile?node="+url.QueryEscape(node), params.MaxProfile, patience, say)
+	var se *statusError
+	switch {
+	case err == nil:
+		return params.ParseProfile(b)
+	case errors.As(err, &se) && se.Status == http.StatusNotFound:
+		return &params.Profile{}, nil
 	}
+	return nil, err
 }
 
 // hasIdentity says whether the deployed system is to be changed.
