@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +15,7 @@ import (
 	"swarmboot/internal/cli"
 	"swarmboot/internal/deploy/deploytest"
 	"swarmboot/internal/event"
+	"swarmboot/internal/tooltest"
 )
 
 const (
@@ -24,15 +23,7 @@ const (
 	targetDisk = 2048*mib + 7*512
 )
 
-// tool runs a foreign tool that must succeed.
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(context.Background(), name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
+var tool = tooltest.Run
 
 // sparse makes a file of size bytes on tmpfs.
 func sparse(t *testing.T, size int64) string {

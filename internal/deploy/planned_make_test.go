@@ -1,10 +1,8 @@
 package deploy
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,17 +10,10 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/disk"
 	"swarmboot/internal/layout"
+	"swarmboot/internal/tooltest"
 )
 
-// judge runs a foreign tool.
-func judge(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(context.Background(), name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
+var judge = tooltest.Run
 
 // cut copies what lies at off of a disk into a file of its own.
 func cut(t *testing.T, path string, off, n int64) string {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"swarmboot/internal/tooltest"
 )
 
 // TestMain puts the tests' disks on tmpfs: ext4 has no files of 100 TiB, and every tool syncs.
@@ -17,15 +19,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// run runs a foreign tool. One that is missing or fails is a failed test: `make test` installs them.
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(context.Background(), name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
+var run = tooltest.Run
 
 // stdout is run without what the tool says on its standard error.
 func stdout(t *testing.T, name string, args ...string) []byte {

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"swarmboot/internal/tooltest"
 )
 
 // Partitions of tests: the ESP that is deployed, and others.
@@ -335,14 +337,7 @@ func TestEntryIsThatOfEfibootmgr(t *testing.T) {
 	}
 }
 
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %q: %v: %s", name, args, err, out)
-	}
-	return string(out)
-}
+var tool = tooltest.Run
 
 func FuzzLoadOption(f *testing.F) {
 	for _, o := range []LoadOption{active("debian", diskPath(esp, shim)), active("net", networkPath, 1, 2), {}} {

@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"swarmboot/internal/tooltest"
 )
 
 // file stands for a disk: sparse, with sectors of any size.
@@ -60,14 +61,7 @@ func disks(t *testing.T, sector int, sizes ...int64) ([]Device, []string) {
 	return d, paths
 }
 
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
+var tool = tooltest.Run
 
 // fields are the lines "KEY : VALUE" of mdadm's output.
 func fields(text string) map[string]string {

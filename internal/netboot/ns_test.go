@@ -20,6 +20,8 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 	"go.uber.org/goleak"
+
+	"swarmboot/internal/tooltest"
 )
 
 // The test binary runs itself inside network namespaces: as the server, and as a DHCP client.
@@ -69,14 +71,7 @@ func newLAN(t *testing.T) *lan {
 
 func ip(t *testing.T, args ...string) string { t.Helper(); return command(t, "ip", args...) }
 
-func command(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
+var command = tooltest.Run
 
 // inNS is a command that runs in a namespace and is killed at the test's end.
 func inNS(t *testing.T, ns string, args ...string) *exec.Cmd {

@@ -4,22 +4,15 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/tooltest"
 )
 
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(context.Background(), name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
+var run = tooltest.Run
 
 // ext4 makes a loop device with an ext4 that holds files.
 func ext4(t *testing.T, files map[string]string) string {

@@ -174,7 +174,7 @@ func (p *plant) cut(t *testing.T, in string) string {
 		where := step(vm)
 		_, failed := vm.Console.Find(errorLine)
 		if where == "boot" || failed || err != nil && !ended {
-			t.Fatalf("%s: no cut in step %s:\n%s", vm.Name, in, tail(vm.Log))
+			t.Fatalf("%s: no cut in step %s:\n%s", vm.Name, in, lab.Tail(vm.Log))
 		}
 		if ended {
 			most /= 2 // the run was over
@@ -230,7 +230,7 @@ func (p *plant) finish(t *testing.T) {
 	case <-ctx.Done():
 	}
 	if step(vm) != "done" {
-		t.Fatalf("%s: the run did not end well:\n%s", vm.Name, tail(vm.Log))
+		t.Fatalf("%s: the run did not end well:\n%s", vm.Name, lab.Tail(vm.Log))
 	}
 }
 
@@ -274,14 +274,6 @@ func (p *plant) keepDisks(t *testing.T) {
 		tool(t, "cp", "--sparse=always", d.path, to)
 		t.Log("the disk is kept as ", to)
 	}
-}
-
-func tail(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b[max(0, len(b)-3000):])
 }
 
 // shuffled brings steps into an order of the seed's.

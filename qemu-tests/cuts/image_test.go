@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"swarmboot/internal/filetest"
+	"swarmboot/internal/tooltest"
 	"swarmboot/qemu-tests/scenario"
 )
 
@@ -39,14 +40,7 @@ type image struct {
 	fstab       string
 }
 
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "timeout", append([]string{"300", name}, args...)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
+var tool = tooltest.Run
 
 // makeImage makes a disk with the host's tools, and an image of it.
 func makeImage(t *testing.T, f *scenario.Files, dir string) *image {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"swarmboot/internal/target"
+	"swarmboot/internal/tooltest"
 	"swarmboot/qemu-tests/lab"
 	"swarmboot/qemu-tests/scenario"
 )
@@ -45,14 +45,7 @@ var fileSystems = []struct {
 	{name: "errors", mkfs: "mkfs.ext4 -q", from: 64 * mib, to: 128 * mib, failure: "having errors"},
 }
 
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
+var tool = tooltest.Run
 
 func TestGrowOnANode(t *testing.T) {
 	if testing.Short() {
@@ -127,8 +120,6 @@ func makeScratch(t *testing.T, path, label string, size int64) {
 	}
 }
 
-var grown = regexp.MustCompile(`^GROW (\S+) (.*)$`)
-
 // runNode boots a node with the disks, runs growall on it, and returns what that said of each disk.
 func runNode(t *testing.T, files *scenario.Files, dir string, disks []lab.Disk) map[string]string {
 	t.Helper()
@@ -138,44 +129,18 @@ func runNode(t *testing.T, files *scenario.Files, dir string, disks []lab.Disk) 
 	if err := lab.ExtendInitramfs(ctx, initrd, files.Initramfs, "growall"); err != nil {
 		t.Fatal(err)
 	}
-	n, err := lab.NewNetwork(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := n.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	vm, err := n.Start(ctx, lab.Machine{
+	lines, err := lab.RunAtShell(ctx, lab.Machine{
 		Name: "grow", MAC: "52:54:00:99:01:01", Memory: 512, NIC: "virtio-net-pci", Disks: disks,
 		Kernel: files.Kernel, Initrd: initrd, Append: "console=ttyS0 swarmboot.action=shell",
-	}, dir)
+	}, dir, "growall", "GROW")
+	said := map[string]string{}
+	for _, l := range lines {
+		disk, text, _ := strings.Cut(l, " ")
+		said[disk] = text
+		t.Log(l)
+	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	defer vm.Stop()
-	if _, err := vm.Console.Wait(ctx, regexp.MustCompile("rescue shell;")); err != nil {
-		t.Fatal(err)
-	}
-	if err := vm.Send("/bbin/growall\n"); err != nil {
-		t.Fatal(err)
-	}
-	said := map[string]string{}
-	if _, err := vm.Console.Wait(ctx, regexp.MustCompile("^GROW-END")); err != nil {
-		log, _ := os.ReadFile(vm.Log)
-		t.Fatalf("%v\n%s", err, log[max(0, len(log)-4000):])
-	}
-	for _, l := range vm.Console.Lines() {
-		if m := grown.FindStringSubmatch(l.Text); m != nil {
-			said[m[1]] = m[2]
-			t.Log(l.Text)
-		}
-	}
-	select {
-	case <-vm.Done():
-	case <-ctx.Done():
-		t.Error("the machine did not power off")
 	}
 	return said
 }

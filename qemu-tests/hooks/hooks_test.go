@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"swarmboot/internal/tooltest"
 	"swarmboot/qemu-tests/scenario"
 )
 
@@ -41,14 +42,7 @@ hooks:
   content: "cat $SWARMBOOT_TARGET/etc/hook; test -b $SWARMBOOT_ROOT && echo end"
 `
 
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
+var tool = tooltest.Run
 
 // TestHooksAndUUIDs: the node's own shell runs the hooks, the server hears of them, what they wrote is in the system, and that system
 // starts by kexec from a disk whose GUIDs and file systems are the node's own.

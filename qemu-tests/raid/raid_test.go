@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -15,20 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"swarmboot/internal/tooltest"
 	"swarmboot/qemu-tests/lab"
 	"swarmboot/qemu-tests/scenario"
 )
 
 const mib = 1 << 20
 
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
+var tool = tooltest.Run
 
 // levels are the arrays that raidnode makes, and whether they survive without a member.
 var levels = map[string]bool{
@@ -123,51 +116,20 @@ func makeDisk(t *testing.T, dir string, number int) string {
 	return path
 }
 
-var line = regexp.MustCompile(`^RAID (.*)$`)
-
 // boot starts a node with the disks, has raidnode do its work there, and returns what that said.
 func boot(t *testing.T, files *scenario.Files, dir, initrd, work string, disks []lab.Disk) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	n, err := lab.NewNetwork(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := n.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	vm, err := n.Start(ctx, lab.Machine{
+	said, err := lab.RunAtShell(ctx, lab.Machine{
 		Name: work, MAC: "52:54:00:99:02:01", Memory: 512, NIC: "virtio-net-pci", Disks: disks,
 		Kernel: files.Kernel, Initrd: initrd, Append: "console=ttyS0 loglevel=3 swarmboot.action=shell",
-	}, dir)
+	}, dir, "raidnode "+work, "RAID")
+	for _, text := range said {
+		t.Log(text)
+	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	defer vm.Stop()
-	if _, err := vm.Console.Wait(ctx, regexp.MustCompile("rescue shell;")); err != nil {
-		t.Fatal(err)
-	}
-	if err := vm.Send("/bbin/raidnode " + work + "\n"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := vm.Console.Wait(ctx, regexp.MustCompile("^(RAID-END|panic: )")); err != nil {
-		log, _ := os.ReadFile(vm.Log)
-		t.Fatalf("%v\n%s", err, log[max(0, len(log)-6000):])
-	}
-	var said []string
-	for _, l := range vm.Console.Lines() {
-		if m := line.FindStringSubmatch(l.Text); m != nil {
-			said = append(said, m[1])
-			t.Log(l.At.Round(10*time.Millisecond), l.Text)
-		}
-	}
-	select {
-	case <-vm.Done():
-	case <-ctx.Done():
-		t.Error("the machine did not power off")
 	}
 	return said
 }

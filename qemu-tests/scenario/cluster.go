@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -132,9 +131,9 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 		}
 		select {
 		case <-c.exited:
-			return fmt.Errorf("the server ended: %s", tail(c.ServerLog()))
+			return fmt.Errorf("the server ended: %s", lab.Tail(c.ServerLog()))
 		case <-ctx.Done():
-			return fmt.Errorf("the server does not have the image ready (%s): %s", state, tail(c.ServerLog()))
+			return fmt.Errorf("the server does not have the image ready (%s): %s", state, lab.Tail(c.ServerLog()))
 		case <-time.After(poll):
 		}
 	}
@@ -194,13 +193,4 @@ func (c *Cluster) Close() error {
 		}
 	}
 	return c.net.Close()
-}
-
-// tail is the last lines of a log, for an error message.
-func tail(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	return string(bytes.TrimSpace(b[max(0, len(b)-1500):]))
 }

@@ -8,6 +8,7 @@ import (
 
 	"swarmboot/internal/event"
 	"swarmboot/internal/web"
+	"swarmboot/qemu-tests/lab"
 )
 
 // Outcome is what became of a node.
@@ -42,7 +43,7 @@ func (c *Cluster) DeployAll(ctx context.Context, specs []Spec, view View) ([]*Ou
 		}
 		select {
 		case <-c.exited:
-			return all, fmt.Errorf("the server ended: %s", tail(c.ServerLog()))
+			return all, fmt.Errorf("the server ended: %s", lab.Tail(c.ServerLog()))
 		case <-ctx.Done():
 			return all, fmt.Errorf("%d of %d nodes are not up: %w", left, len(all), context.Cause(ctx))
 		case <-time.After(poll):

@@ -103,7 +103,7 @@ func (c *Cluster) WaitNode(ctx context.Context, n *Node, ok func(web.Node) bool)
 		case <-n.VM.Done():
 			stopped = true // its last report may have come after the look
 		case <-c.exited:
-			return last, fmt.Errorf("the server ended: %s", tail(c.ServerLog()))
+			return last, fmt.Errorf("the server ended: %s", lab.Tail(c.ServerLog()))
 		case <-ctx.Done():
 			return last, fmt.Errorf("%s is still in phase %q: %w; console: %s", n.Name, last.Phase, context.Cause(ctx), n.VM.Log)
 		case <-time.After(poll):

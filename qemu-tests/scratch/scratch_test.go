@@ -6,13 +6,13 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"swarmboot/internal/tooltest"
 	"swarmboot/qemu-tests/lab"
 	"swarmboot/qemu-tests/scenario"
 )
@@ -53,14 +53,7 @@ var disks = []struct {
 	sector int
 }{{"SB-512E", 3*tib + 17*512, 512}, {"SB-4KN", 4 * tib, 4096}}
 
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "timeout", append([]string{"300", name}, args...)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
+var tool = tooltest.Run
 
 func TestScratchOnANode(t *testing.T) {
 	if testing.Short() {
@@ -100,9 +93,15 @@ func TestScratchOnANode(t *testing.T) {
 		tool(t, "truncate", "-s", fmt.Sprint(d.size), path)
 		m.Disks = append(m.Disks, lab.Disk{Path: path, Format: "raw", Bus: "virtio", Serial: d.serial, Sector: d.sector, Physical: 4096})
 	}
-	vm := run(ctx, t, c, m, "swarmboot.layout=scratch swarmboot.then=poweroff swarmboot.onerror=poweroff", "")
+	vm := start(ctx, t, c, m, "swarmboot.layout=scratch swarmboot.then=poweroff swarmboot.onerror=poweroff")
+	defer vm.Stop()
+	select {
+	case <-vm.Done():
+	case <-ctx.Done():
+		t.Fatalf("the machine did not power off:\n%s", lab.Tail(vm.Log))
+	}
 	if _, ok := vm.Console.Find(regexp.MustCompile("deployed; then: poweroff")); !ok {
-		t.Fatalf("not deployed:\n%s", tail(vm.Log))
+		t.Fatalf("not deployed:\n%s", lab.Tail(vm.Log))
 	}
 	if l, ok := vm.Console.Find(regexp.MustCompile(`^mkfs\s.* s$`)); ok {
 		t.Log(l.Text)
@@ -113,13 +112,17 @@ func TestScratchOnANode(t *testing.T) {
 	}
 	c.Initramfs = initrd
 	m.Name = "used"
-	vm = run(ctx, t, c, m, "swarmboot.action=shell", "/bbin/tryscratch\n")
+	vm = start(ctx, t, c, m, "swarmboot.action=shell")
+	defer vm.Stop()
+	lines, err := vm.AtShell(ctx, "tryscratch", "SCRATCH")
 	said := map[string]string{}
-	for _, l := range vm.Console.Lines() {
-		if f := regexp.MustCompile(`^SCRATCH (\S+) (.*)$`).FindStringSubmatch(l.Text); f != nil {
-			said[f[1]] = f[2]
-			t.Log(l.Text)
-		}
+	for _, l := range lines {
+		name, text, _ := strings.Cut(l, " ")
+		said[name] = text
+		t.Log(l)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	for i, d := range disks {
 		judge(t, m.Disks[i].Path, d.sector, said)
@@ -129,34 +132,12 @@ func TestScratchOnANode(t *testing.T) {
 	}
 }
 
-// run boots the machine until it powers itself off; text is typed into its rescue shell.
-func run(ctx context.Context, t *testing.T, c *scenario.Cluster, m lab.Machine, words, text string) *lab.VM {
+// start boots a machine.
+func start(ctx context.Context, t *testing.T, c *scenario.Cluster, m lab.Machine, words string) *lab.VM {
 	t.Helper()
 	vm, err := c.BootDirectly(ctx, m, words)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer vm.Stop()
-	if text != "" {
-		if _, err := vm.Console.Wait(ctx, regexp.MustCompile("rescue shell;")); err != nil {
-			t.Fatal(err)
-		}
-		if err := vm.Send(text); err != nil {
-			t.Fatal(err)
-		}
-	}
-	select {
-	case <-vm.Done():
-	case <-ctx.Done():
-		t.Fatalf("the machine did not power off:\n%s", tail(vm.Log))
-	}
 	return vm
-}
-
-func tail(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b[max(0, len(b)-4000):])
 }

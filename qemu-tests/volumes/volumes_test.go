@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"swarmboot/internal/event"
+	"swarmboot/internal/tooltest"
 	"swarmboot/internal/web"
 	"swarmboot/qemu-tests/lab"
 	"swarmboot/qemu-tests/scenario"
@@ -33,14 +34,7 @@ const (
 	rootSize           = 80 * mib
 )
 
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "timeout", append([]string{"60", name}, args...)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
+var tool = tooltest.Run
 
 func attach(t *testing.T, file string, args ...string) string {
 	t.Helper()
@@ -215,7 +209,7 @@ func TestVolumeInPieces(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(images, "profiles", "default.yaml"), []byte(profile), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	c, err := files.Start(ctx, filepath.Join(files.Build, "test", t.Name()), images)
 	if err != nil {
@@ -273,34 +267,15 @@ func TestVolumeInPieces(t *testing.T) {
 // volnode runs it in the system that was started, and returns what it says, by the first word.
 func volnode(ctx context.Context, t *testing.T, vm *lab.VM) map[string]string {
 	t.Helper()
-	if _, err := vm.Console.Wait(ctx, regexp.MustCompile("rescue shell;")); err != nil {
-		t.Fatalf("%v\n%s", err, tail(vm.Log))
+	lines, err := vm.AtShell(ctx, "volnode", "VOLUME")
+	said := map[string]string{}
+	for _, l := range lines {
+		word, text, _ := strings.Cut(l, ": ")
+		said[word] += text
+		t.Log(l)
 	}
-	if err := vm.Send("/bbin/volnode\n"); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := vm.Console.Wait(ctx, regexp.MustCompile("^VOLUME-END")); err != nil {
-		t.Fatalf("%v\n%s", err, tail(vm.Log))
-	}
-	said := map[string]string{}
-	for _, l := range vm.Console.Lines() {
-		if m := regexp.MustCompile(`^VOLUME (\w+): (.*)$`).FindStringSubmatch(l.Text); m != nil {
-			said[m[1]] += m[2]
-			t.Log(l.At.Round(10*time.Millisecond), l.Text)
-		}
-	}
-	select {
-	case <-vm.Done():
-	case <-ctx.Done():
-		t.Error("the machine did not power off")
-	}
 	return said
-}
-
-func tail(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b[max(0, len(b)-4000):])
 }

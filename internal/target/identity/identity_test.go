@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -15,16 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"swarmboot/internal/params"
+	"swarmboot/internal/tooltest"
 )
 
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(context.Background(), name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
+var run = tooltest.Run
 
 // root mounts a new ext4 in a file of its own. check unmounts it and has e2fsck look at it.
 func root(t *testing.T) (dir string, check func()) {
