@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"swarmboot/imagefmt"
@@ -78,10 +79,8 @@ func RootPartitions(m *imagefmt.Manifest) []int {
 	if m.Boot.Volume == nil {
 		return all
 	}
-	seen := map[int]bool{m.Boot.Root: true}
 	for _, s := range m.Boot.Volume.Segments {
-		if !seen[s.Partition] {
-			seen[s.Partition] = true
+		if !slices.Contains(all, s.Partition) {
 			all = append(all, s.Partition)
 		}
 	}
