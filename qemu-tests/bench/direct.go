@@ -3,18 +3,17 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
+
+	"swarmboot/qemu-tests/lab"
 )
 
 // writers is how many goroutines write at once, as many as deploy has for what it receives.
@@ -24,21 +23,20 @@ const writers = 2
 // file in dir and to a loop device over it, which goes past the cache of the file in any case. Its blocks have been
 // written before, as a disk's are there before. The ways take turns; the median of each counts.
 func (b *bench) direct(ctx context.Context, dir string, size int64, runs int) (err error) {
-	path := filepath.Join(dir, "swarmboot-bench.raw")
-	defer os.Remove(path)
+	own, err := lab.TempDir(dir, "swarmboot-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(own)
+	path := filepath.Join(own, "disk")
 	if _, err := writeOnce(path, os.O_CREATE, size); err != nil {
 		return err
 	}
-	out, err := exec.CommandContext(ctx, "losetup", "--find", "--show", "--direct-io=on", path).CombinedOutput()
+	loop, err := lab.AttachLoop(ctx, path, "--direct-io=on")
 	if err != nil {
-		return fmt.Errorf("losetup: %w: %s", err, out)
+		return err
 	}
-	loop := strings.TrimSpace(string(out))
-	defer func() {
-		if out, lerr := exec.Command("losetup", "--detach", loop).CombinedOutput(); lerr != nil { //nolint:noctx // also when interrupted
-			err = errors.Join(err, fmt.Errorf("losetup: %w: %s", lerr, out))
-		}
-	}()
+	defer func() { err = errors.Join(err, lab.DetachLoop(loop)) }()
 	ways := []struct {
 		name, path string
 		flags      int
