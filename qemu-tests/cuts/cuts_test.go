@@ -92,14 +92,7 @@ func newPlant(t *testing.T, name, words string, files map[string]string) *plant 
 			t.Fatal(err)
 		}
 	}
-	if p.Cluster, err = f.Start(t.Context(), logs, images); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	p.Cluster = f.StartFor(t.Context(), t, logs, images)
 	return p
 }
 

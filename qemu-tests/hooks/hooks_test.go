@@ -67,15 +67,7 @@ func TestHooksAndUUIDs(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	c, err := files.Start(ctx, dir, images)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	c := files.StartFor(ctx, t, dir, images)
 	disk := filepath.Join(dir, "node.raw")
 	tool(t, "truncate", "-s", "4G", disk)
 	outcomes, err := c.DeployAll(ctx, []scenario.Spec{{Name: "hooked", Memory: 512, NIC: "virtio-net-pci", Bus: "virtio", Format: "raw", Disk: disk}},

@@ -74,16 +74,7 @@ func start(ctx context.Context, t *testing.T, args ...string) *scenario.Cluster 
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := files.Start(ctx, dir, own, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
+	return files.StartFor(ctx, t, dir, own, args...)
 }
 
 // makeDisk makes a blank disk that several machines get, one after the other.

@@ -87,6 +87,29 @@ func (f *Files) Start(ctx context.Context, dir, images string, serveArgs ...stri
 	return c, nil
 }
 
+// T is what is used of a test.
+type T interface {
+	Helper()
+	Cleanup(f func())
+	Error(args ...any)
+	Fatal(args ...any)
+}
+
+// StartFor is Start for a test, at whose end the cluster is closed.
+func (f *Files) StartFor(ctx context.Context, t T, dir, images string, serveArgs ...string) *Cluster {
+	t.Helper()
+	c, err := f.Start(ctx, dir, images, serveArgs...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
 // ServerLog is the file with what the server says.
 func (c *Cluster) ServerLog() string { return filepath.Join(c.Dir, "server.log") }
 

@@ -66,7 +66,7 @@ func randomImage(ctx context.Context, t *testing.T, layouts map[string]string) (
 			t.Fatal(err)
 		}
 	}
-	return start(ctx, t, logDir(t), dir), data
+	return files.StartFor(ctx, t, logDir(t), dir), data
 }
 
 // cutMachine is a machine that is deployed several times.

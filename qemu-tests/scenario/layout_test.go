@@ -30,7 +30,7 @@ func layoutCluster(ctx context.Context, t *testing.T, layouts map[string]string)
 			t.Fatal(err)
 		}
 	}
-	return start(ctx, t, logDir(t), shared(t, own))
+	return files.StartFor(ctx, t, logDir(t), shared(t, own))
 }
 
 // sparseDisk makes a disk of a machine.

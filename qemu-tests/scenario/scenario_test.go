@@ -89,20 +89,6 @@ func shared(t *testing.T, folder string) string {
 	return folder
 }
 
-func start(ctx context.Context, t *testing.T, dir, images string, args ...string) *Cluster {
-	t.Helper()
-	c, err := files.Start(ctx, dir, images, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
-}
-
 // oneNode boots a machine with one disk, serves it with args and waits until the server knows how it ended.
 func oneNode(ctx context.Context, t *testing.T, c *Cluster, s Spec) (*Node, web.Node) {
 	t.Helper()
@@ -122,7 +108,7 @@ func oneNode(ctx context.Context, t *testing.T, c *Cluster, s Spec) (*Node, web.
 func TestTwoMachines(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	c := start(ctx, t, logDir(t), shared(t, t.TempDir()))
+	c := files.StartFor(ctx, t, logDir(t), shared(t, t.TempDir()))
 	stop, err := c.StartSwitch(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -258,7 +244,7 @@ func TestReadBack(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	dir := logDir(t)
-	c := start(ctx, t, dir, shared(t, t.TempDir()), "--verify", "readback", "--then", "poweroff")
+	c := files.StartFor(ctx, t, dir, shared(t, t.TempDir()), "--verify", "readback", "--then", "poweroff")
 	n, err := c.Boot(ctx, Spec{Name: "node", Memory: 512, Chipset: "q35", NIC: "e1000e", Bus: "ahci", Format: "raw", Size: 4 << 30})
 	if err != nil {
 		t.Fatal(err)
@@ -334,7 +320,7 @@ func refused(t *testing.T, size int64, code int, words []string, args ...string)
 	dir := logDir(t)
 	disk := usedDisk(t, dir, size)
 	before := sum(t, disk)
-	c := start(ctx, t, dir, shared(t, t.TempDir()), args...)
+	c := files.StartFor(ctx, t, dir, shared(t, t.TempDir()), args...)
 	n, status := oneNode(ctx, t, c, Spec{Name: "node", Memory: 512, NIC: "virtio-net-pci", Bus: "virtio", Format: "raw", Disk: disk})
 	if status.Phase != event.PhaseFailed || status.ExitCode != code {
 		t.Errorf("phase %s, exit code %d (%s), want failed with %d", status.Phase, status.ExitCode, status.Error, code)
@@ -379,7 +365,7 @@ func TestCorruptPayload(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(own) })
-	c := start(ctx, t, dir, own)
+	c := files.StartFor(ctx, t, dir, own)
 	frames := damage(t, filepath.Join(own, ImageName))
 	n, status := oneNode(ctx, t, c, Spec{Name: "node", Memory: 512, NIC: "virtio-net-pci", Bus: "virtio", Format: "raw", Size: 4 << 30})
 	if status.Phase != event.PhaseFailed || status.ExitCode != cli.CodeVerify {

@@ -78,15 +78,7 @@ func TestScratchOnANode(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	c, err := files.Start(ctx, filepath.Join(files.Build, "test", t.Name()), images)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	c := files.StartFor(ctx, t, filepath.Join(files.Build, "test", t.Name()), images)
 	m := lab.Machine{Name: "made", MAC: "52:54:00:5b:00:78", Memory: 512}
 	for _, d := range disks {
 		path := filepath.Join(dir, d.serial)

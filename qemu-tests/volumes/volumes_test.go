@@ -211,15 +211,7 @@ func TestVolumeInPieces(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	c, err := files.Start(ctx, filepath.Join(files.Build, "test", t.Name()), images)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	c := files.StartFor(ctx, t, filepath.Join(files.Build, "test", t.Name()), images)
 	disk := filepath.Join(t.TempDir(), "target")
 	tool(t, "truncate", "-s", fmt.Sprint(diskSize), disk)
 	others := bystanders(t)
