@@ -111,13 +111,19 @@ func TestFirstNodeCompared(t *testing.T) {
 			t.Fatalf("after %v the second takes from %+v", l.now.Sub(epoch), p)
 		}
 	}
-	l = newLine(t, Settings{})
-	l.rates[0], l.rates[1] = 25e6, 25e6
-	for range 3 {
-		l.round(8)
-	}
-	if p := l.top.Announce(l.now, l.report(1)); !p.Seeder || len(p.Upstreams) != 1 || indexOf(p) != 0 {
-		t.Errorf("the second takes from %+v, the first takes in a quarter of what others do", p)
+	for _, tt := range []struct {
+		share float64 // of what others say that they take in
+		trial bool
+	}{{0.25, true}, {0.45, true}, {0.58, false}} {
+		l = newLine(t, Settings{})
+		l.rates[0] = int64(tt.share * 100e6)
+		l.rates[1] = l.rates[0]
+		for range 3 {
+			l.round(8)
+		}
+		if p := l.top.Announce(l.now, l.report(1)); p.Seeder != tt.trial || len(p.Upstreams) != 1 || indexOf(p) != 0 {
+			t.Errorf("the second takes from %+v, the first takes in %v of what others do", p, tt.share)
+		}
 	}
 }
 
