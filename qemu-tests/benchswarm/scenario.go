@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"swarmboot/internal/cli"
 )
 
 // scenario is a row of the table of aims.
@@ -25,10 +27,12 @@ type verdict struct {
 	most float64
 }
 
+func (v verdict) reached() bool { return v.got <= v.most } // not if it is no number
+
 func (v verdict) String() string {
-	word := "pass"
-	if v.got > v.most {
-		word = "FAIL"
+	word := "FAIL"
+	if v.reached() {
+		word = "pass"
 	}
 	return fmt.Sprintf("%s %s %.3f (at most %.3f)", word, v.what, v.got, v.most)
 }
@@ -44,8 +48,13 @@ func within(most float64) func(*result, map[string]*result) []verdict {
 	}
 }
 
-func finish(r *result, _ map[string]*result) []verdict {
-	return []verdict{{"nodes that did not finish", float64(r.Failed), 0}}
+// verdicts are a row's aims. All nodes have to finish in every row: those that did not have no time that could be judged.
+func (s scenario) verdicts(r *result, all map[string]*result) []verdict {
+	v := []verdict{{"nodes that did not finish", float64(r.Failed), 0}}
+	if s.judge != nil {
+		v = append(v, s.judge(r, all)...)
+	}
+	return v
 }
 
 // scenarios are the rows, in their order: later ones are compared with earlier ones.
@@ -63,11 +72,14 @@ func scenarios() []scenario {
 	}
 	for _, node := range []int{1, 4, 8} { // whichever place the node has
 		rows = append(rows, scenario{name: fmt.Sprintf("slow-port-%d", node), judge: within(1.15),
-			set: func(o *options, _ float64) { o.slow = at(min(node, o.nodes), float64(o.rate)/4, 0) }})
+			set: func(o *options, _ float64) {
+				// One after another: nodes that start together get their places in any order.
+				o.slow, o.stagger = at(min(node, o.nodes), float64(o.rate)/4, 0), seconds(0.1*float64(o.nodes))
+			}})
 	}
 	rows = append(rows,
 		scenario{name: "slow-disk", set: func(o *options, _ float64) { o.slowDisk = at(o.nodes/2, 3, 0) }, judge: within(1.15)},
-		scenario{name: "seeder-killed", judge: finish, set: func(o *options, floor float64) {
+		scenario{name: "seeder-killed", set: func(o *options, floor float64) {
 			o.stagger, o.server = seconds(floor/2), at(0, 1.2*floor, 9999)
 		}},
 		scenario{name: "server-restart", set: func(o *options, floor float64) { o.server = at(0, floor/2, 3) }, judge: judgeRestart},
@@ -96,54 +108,84 @@ func judgeLate(r *result, _ map[string]*result) []verdict {
 		{"copies from the seeder", r.Seeder, 1.1}}
 }
 
-func judgeForeign(r *result, all map[string]*result) []verdict {
-	return append(finish(r, all), verdict{"copies from the seeder", r.Seeder, 3})
+func judgeForeign(r *result, _ map[string]*result) []verdict {
+	return []verdict{{"copies from the seeder", r.Seeder, 3}}
 }
 
-func judgeRestart(r *result, all map[string]*result) []verdict {
-	return append(finish(r, all), verdict{"nodes the status page lost", float64(r.Nodes - r.Known), 0})
+func judgeRestart(r *result, _ map[string]*result) []verdict {
+	return []verdict{{"nodes the status page lost", float64(r.Nodes - r.Known), 0}}
 }
 
-func judgeCut(r *result, all map[string]*result) []verdict {
-	return append(finish(r, all), verdict{"last ÷ floor", r.Ratio, 1.25 + 10/r.Floor})
+func judgeCut(r *result, _ map[string]*result) []verdict {
+	return []verdict{{"last ÷ floor", r.Ratio, 1.25 + 10/r.Floor}}
 }
 
-func judgeResume(r *result, all map[string]*result) []verdict {
-	return append(finish(r, all), verdict{"copies fetched after the restart", r.Restarted, 0.75})
+func judgeResume(r *result, _ map[string]*result) []verdict {
+	return []verdict{{"copies fetched after the restart", r.Restarted, 0.75}}
 }
 
 func judgeMany(r *result, all map[string]*result) []verdict {
-	v := finish(r, all)
 	if few := all["nodes-8"]; few != nil && few != r {
-		v = append(v, verdict{"last ÷ floor", r.Ratio, few.Ratio + 0.02})
+		return []verdict{{"last ÷ floor", r.Ratio, few.Ratio + 0.02}}
 	}
-	return v
+	return nil
 }
 
-// table runs the scenarios that were asked for and says of each what it reached.
+// wanted are the scenarios that were asked for; random says whether the random runs were.
+func (o *options) wanted(packed bool) (rows []scenario, random bool, err error) {
+	if o.scenarios == "all" {
+		for _, s := range scenarios() {
+			if packed || !s.packed {
+				rows = append(rows, s)
+			}
+		}
+		return rows, true, nil
+	}
+	names := strings.Split(o.scenarios, ",")
+	for _, s := range scenarios() {
+		if !slices.Contains(names, s.name) {
+			continue
+		}
+		if s.packed && !packed {
+			return nil, false, cli.Usagef("--scenarios %s needs --image VERBATIM,PACKED", s.name)
+		}
+		rows = append(rows, s)
+	}
+	for _, name := range names {
+		random = random || name == "random"
+		if name != "random" && !slices.ContainsFunc(rows, func(s scenario) bool { return s.name == name }) {
+			return nil, false, cli.Usagef("--scenarios: there is no %q", name)
+		}
+	}
+	return rows, random, nil
+}
+
+// table runs the scenarios that were asked for and says of each what it reached. It fails at the end if one did not reach its aims.
 func (o *options) table(ctx context.Context, w io.Writer) error {
 	verbatim, packed, _ := strings.Cut(o.image, ",")
-	wanted := strings.Split(o.scenarios, ",")
+	rows, random, err := o.wanted(packed != "")
+	if err != nil {
+		return err
+	}
 	all := map[string]*result{}
+	var missed []string
 	if !o.json {
 		fmt.Fprintln(w, header)
 	}
-	for _, s := range scenarios() {
+	for _, s := range rows {
 		image := verbatim
 		if s.packed {
 			image = packed
-		}
-		if image == "" || o.scenarios != "all" && !slices.Contains(wanted, s.name) {
-			continue
 		}
 		r, err := o.row(ctx, s, image)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 		all[s.name], r.Scenario = r, s.name
-		if s.judge != nil {
-			for _, v := range s.judge(r, all) {
-				r.Aims = append(r.Aims, v.String())
+		for _, v := range s.verdicts(r, all) {
+			r.Aims = append(r.Aims, v.String())
+			if !v.reached() {
+				missed = append(missed, s.name+": "+v.String())
 			}
 		}
 		if err := r.print(w, o.json); err != nil {
@@ -153,8 +195,17 @@ func (o *options) table(ctx context.Context, w io.Writer) error {
 			fmt.Fprintf(w, "        %s: %s\n", s.name, strings.Join(r.Aims, "; "))
 		}
 	}
-	if o.scenarios == "all" || slices.Contains(wanted, "random") {
-		return o.random(ctx, w, verbatim)
+	if random {
+		v, err := o.random(ctx, w, verbatim)
+		if err != nil {
+			return err
+		}
+		if !v.reached() {
+			missed = append(missed, "random: "+v.String())
+		}
+	}
+	if len(missed) > 0 {
+		return fmt.Errorf("not reached:\n%s", strings.Join(missed, "\n"))
 	}
 	return nil
 }
@@ -182,23 +233,24 @@ func orSwarm(tool string) string {
 // randomRuns is how many runs with random starts, kills and cuts all have to finish.
 const randomRuns = 20
 
-func (o *options) random(ctx context.Context, w io.Writer, image string) error {
+func (o *options) random(ctx context.Context, w io.Writer, image string) (verdict, error) {
 	failed, begin := 0, time.Now()
 	q := *o
 	q.seed = max(1, o.seed)
 	for i := range randomRuns {
 		r, err := q.measure(ctx, "swarm", image, i)
 		if err != nil {
-			return fmt.Errorf("random run with seed %d: %w", q.seed+int64(i), err)
+			return verdict{}, fmt.Errorf("random run with seed %d: %w", q.seed+int64(i), err)
 		}
 		failed += r.Failed
 		r.Scenario = "random"
 		if err := r.print(w, o.json); err != nil {
-			return err
+			return verdict{}, err
 		}
 	}
+	v := verdict{"nodes that did not finish", float64(failed), 0}
 	if !o.json {
-		fmt.Fprintf(w, "        random: %s; %d runs in %s\n", verdict{"nodes that did not finish", float64(failed), 0}, randomRuns, time.Since(begin).Round(time.Second))
+		fmt.Fprintf(w, "        random: %s; %d runs in %s\n", v, randomRuns, time.Since(begin).Round(time.Second))
 	}
-	return nil
+	return v, nil
 }

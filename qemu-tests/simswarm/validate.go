@@ -15,6 +15,7 @@ const within = 0.10
 
 // measured is a run of benchswarm, as it prints it with --json: nodes in network namespaces behind one switch.
 type measured struct {
+	Tool      string  `json:"tool"`
 	Nodes     int     `json:"nodes"`
 	RateMbit  float64 `json:"rateMbit"`
 	WireBytes int64   `json:"wireBytes"`
@@ -37,6 +38,9 @@ func readMeasured(r io.Reader) (runs []measured, err error) {
 		}
 		if m.Nodes < 1 || m.RateMbit <= 0 || m.WireBytes <= 0 || m.Last <= 0 || m.Failed > 0 {
 			return nil, fmt.Errorf("a run of %d nodes, %d failed: nothing to compare with", m.Nodes, m.Failed)
+		}
+		if m.Tool != "swarm" || m.Plan != "" {
+			return nil, fmt.Errorf("a run of %s (%s): only those of swarmboot in which nothing happens are simulated", m.Tool, m.Plan)
 		}
 		runs = append(runs, m)
 	}

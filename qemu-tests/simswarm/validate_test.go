@@ -35,7 +35,10 @@ func TestRecorded(t *testing.T) {
 }
 
 func TestMeasuredRefusals(t *testing.T) {
-	for name, text := range map[string]string{"empty": "", "no JSON": "nodes floor\n", "failed": `{"nodes":8,"rateMbit":100,"wireBytes":1,"lastSeconds":1,"failed":2}`, "no time": `{"nodes":8}`} {
+	for name, text := range map[string]string{"empty": "", "no JSON": "nodes floor\n", "failed": `{"nodes":8,"rateMbit":100,"wireBytes":1,"lastSeconds":1,"failed":2}`, "no time": `{"nodes":8}`,
+		"another tool": `{"tool":"aria2","nodes":8,"rateMbit":100,"wireBytes":1000000,"lastSeconds":1}`,
+		"a slow port":  `{"tool":"swarm","nodes":8,"rateMbit":100,"wireBytes":1000000,"lastSeconds":1,"plan":"node 4 at 25 Mbit/s"}`,
+	} {
 		path := filepath.Join(t.TempDir(), "m")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
