@@ -174,7 +174,9 @@ func (t *Topology) accuse(now time.Time, n, u *node) {
 	if now.Sub(u.accusedAt) > accuseFor {
 		u.accused = u.accused[:0]
 	}
-	u.accused, u.accusedAt = append(u.accused, n), now
+	if u.accusedAt = now; !slices.Contains(u.accused, n) {
+		u.accused = append(u.accused, n)
+	}
 	if len(u.accused) < accusers || u.slow || u.Complete {
 		t.slow(now, n)
 		return

@@ -142,6 +142,24 @@ func TestSlowSender(t *testing.T) {
 	l.slow(4)
 }
 
+// TestOneAccuser: a follower that gets little now and then is one only, however often.
+func TestOneAccuser(t *testing.T) {
+	l := newLine(t, Settings{})
+	for l.top.Counts().Slowed <= accusers {
+		if l.now.Sub(epoch) > 10*time.Minute {
+			t.Fatalf("%+v", l.top.Counts())
+		}
+		l.rates[5] = 25e6
+		if n := l.top.nodes["n5"]; n != nil && n.slow {
+			l.rates[5] = 100e6
+		}
+		l.round(6)
+		if l.top.nodes["n4"].slow {
+			t.Fatalf("its upstream is slow after %+v", l.top.Counts())
+		}
+	}
+}
+
 // TestToldSlow: a port that says that it is slow is put behind at once, and comes back when most are so.
 func TestToldSlow(t *testing.T) {
 	l := newLine(t, Settings{})
