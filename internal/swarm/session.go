@@ -32,6 +32,8 @@ type Session struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
 	work      sync.WaitGroup
+	// joined carries the monotonic clock's reading: a live system may set its clock by years when it finds a time server.
+	joined time.Time
 
 	finished  chan struct{} // closed: everything is on the target
 	failed    chan struct{} // closed: err is why it will never be
@@ -50,7 +52,7 @@ type Session struct {
 	small, offered               atomic.Bool  // chunks are small; ordinary clients would send some
 	zeroed                       atomic.Bool
 	fromServer, fromNodes, wrong atomic.Int64
-	progress                     atomic.Int64 // Unix nanoseconds of the last useful byte or write
+	progress                     atomic.Int64 // nanoseconds from joined to the last useful byte or write
 	index                        atomic.Pointer[imagefmt.Index]
 	blame                        blame
 	gauge                        gauge
@@ -68,7 +70,7 @@ func Join(ctx context.Context, o NodeOptions) (*Session, error) {
 		return nil, fmt.Errorf("join the swarm of %s: %w", o.Manifest.Name, err)
 	}
 	s := &Session{
-		o: o, log: o.Logger,
+		o: o, log: o.Logger, joined: time.Now(),
 		finished: make(chan struct{}), failed: make(chan struct{}),
 		indexed: make(chan *imagefmt.Index, 1), wake: make(chan struct{}, 1),
 	}
@@ -188,10 +190,10 @@ func (s *Session) fail(err error) {
 	})
 }
 
-func (s *Session) touch() { s.progress.Store(time.Now().UnixNano()) }
+func (s *Session) touch() { s.progress.Store(int64(time.Since(s.joined))) }
 
 func (s *Session) quietFor() time.Duration {
-	return time.Since(time.Unix(0, s.progress.Load()))
+	return time.Since(s.joined) - time.Duration(s.progress.Load())
 }
 
 func (s *Session) wakeUp() {
