@@ -31,7 +31,7 @@ type blame struct {
 	failures map[int]int
 	bad      map[string]int // bad pieces by the host that alone sent them
 	banned   map[string]bool
-	last     *CorruptError
+	last     *CorruptError // of the peer that was turned away last; nil once another one has sent a good piece
 }
 
 func (b *blame) init() {
@@ -41,9 +41,13 @@ func (b *blame) init() {
 	b.banned = make(map[string]bool)
 }
 
-func (b *blame) forget(piece int) {
+// good forgets a piece that is right.
+func (b *blame) good(piece int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.last != nil && slices.ContainsFunc(b.senders[piece], func(pc *torrent.PeerConn) bool { return !b.banned[hostOf(pc)] }) {
+		b.last = nil
+	}
 	delete(b.senders, piece)
 	delete(b.failures, piece)
 }
@@ -107,18 +111,18 @@ func (b *blame) wrong(piece int) (err *CorruptError, times int, ban *torrent.Pee
 	for i, pc := range senders {
 		names[i] = fmt.Sprintf("%s (%.8s)", pc.RemoteAddr, pc.PeerID[:])
 	}
-	b.last = &CorruptError{Piece: piece, From: strings.Join(names, ", ")}
+	err = &CorruptError{Piece: piece, From: strings.Join(names, ", ")}
 	if len(senders) == 1 && !fromServer(senders[0]) {
 		host := hostOf(senders[0])
 		if b.bad[host]++; b.bad[host] >= banAfter {
-			b.banned[host] = true
+			b.banned[host], b.last = true, err
 			ban = senders[0]
 		}
 	}
-	return b.last, b.failures[piece], ban
+	return err, b.failures[piece], ban
 }
 
-// bannedAny says whether a peer was turned away, and what it did last.
+// bannedAny says whether a peer was turned away, and for what if nobody else has sent a good piece since.
 func (b *blame) bannedAny() (bool, *CorruptError) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -247,7 +247,7 @@ func (s *Session) writeZeros(extents []imagefmt.Extent) error {
 }
 
 func (s *Session) gotPiece(piece int, raw int64) {
-	s.blame.forget(piece)
+	s.blame.good(piece)
 	s.raw.Add(raw)
 	s.pieces.Add(1)
 	s.touch()

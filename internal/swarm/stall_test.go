@@ -1,9 +1,16 @@
 package swarm
 
 import (
+	"errors"
+	"net"
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/anacrolix/torrent"
+
+	"swarmboot/imagefmt"
 )
 
 // TestClockIsSet: how long nothing came goes by the monotonic clock alone.
@@ -22,5 +29,59 @@ func TestClockIsSet(t *testing.T) {
 	}
 	if quiet, most := s.quietFor(), time.Since(before); quiet < 0 || quiet > most {
 		t.Errorf("quiet for %v, at most %v have passed", quiet, most)
+	}
+}
+
+// TestOutageAfterBadPieces: having turned away the only source ends a run soon. An outage does not because a piece was bad once.
+func TestOutageAfterBadPieces(t *testing.T) {
+	t.Parallel()
+	im := makeImage(t, 1<<20, 256<<10, imagefmt.Packed)
+	r := newRig(t, im, SeederOptions{})
+	r.tracker.SetSeeder(0)
+	peer := func(prefix, ip string) *torrent.PeerConn {
+		pc := new(torrent.PeerConn)
+		copy(pc.PeerID[:], prefix)
+		pc.RemoteAddr = &net.TCPAddr{IP: net.ParseIP(ip), Port: 1}
+		return pc
+	}
+	seeder, evil, good := peer(SeederPeerIDPrefix, "192.0.2.1"), peer(NodePeerIDPrefix, "192.0.2.2"), peer(NodePeerIDPrefix, "192.0.2.3")
+	bad := func(s *Session, piece int, pc *torrent.PeerConn) {
+		s.blame.sent(piece, pc)
+		s.blame.wrong(piece)
+	}
+	fetched := func(s *Session, piece int, pc *torrent.PeerConn) {
+		s.blame.sent(piece, pc)
+		s.gotPiece(piece, 0)
+	}
+	for _, c := range []struct {
+		name    string
+		past    func(s *Session)
+		corrupt bool
+	}{
+		{"one from the seeder", func(s *Session) { bad(s, 1, seeder) }, false},
+		{"many from the seeder", func(s *Session) { bad(s, 1, seeder); bad(s, 2, seeder); bad(s, 3, seeder) }, false},
+		{"one from a node", func(s *Session) { bad(s, 1, evil) }, false},
+		{"turned away", func(s *Session) { bad(s, 1, evil); bad(s, 2, evil) }, true},
+		{"turned away, its last piece was good", func(s *Session) { bad(s, 1, evil); bad(s, 2, evil); fetched(s, 3, evil) }, true},
+		{"turned away, a piece was on the disk", func(s *Session) { bad(s, 1, evil); bad(s, 2, evil); s.gotPiece(3, 0) }, true},
+		{"turned away, another is good", func(s *Session) { bad(s, 1, evil); bad(s, 2, evil); fetched(s, 3, good) }, false},
+		{"turned away, another is good, one from the seeder", func(s *Session) {
+			bad(s, 1, evil)
+			bad(s, 2, evil)
+			fetched(s, 3, good)
+			bad(s, 4, seeder)
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := r.join(1, im.blank(), func(o *NodeOptions) { o.Stall = 0 })
+			defer s.Close()
+			c.past(s)
+			s.progress.Store(-int64(time.Hour))
+			err := s.hopeless()
+			var ce *CorruptError
+			if c.corrupt != (err != nil) || c.corrupt && (!errors.As(err, &ce) || ce.Piece != 2 || !strings.Contains(ce.From, "192.0.2.2")) {
+				t.Errorf("error is %v", err)
+			}
+		})
 	}
 }
