@@ -78,21 +78,27 @@ func (w *planned) unfinished() bool {
 // imageDisks are the indices of the disks that bytes of the image go to.
 func (w *planned) imageDisks() []int {
 	var all []int
-	add := func(r layout.Ref) {
-		if r.Disk >= 0 && !slices.Contains(all, r.Disk) {
-			all = append(all, r.Disk)
-		}
-	}
 	for _, c := range w.plan.Contents {
 		if c.Source.Len == 0 {
 			continue
 		}
-		add(c.On)
-		if c.On.Array >= 0 {
-			for _, r := range w.plan.Arrays[c.On.Array].Members {
-				add(r)
+		for _, i := range w.disksOf(c.On) {
+			if !slices.Contains(all, i) {
+				all = append(all, i)
 			}
 		}
+	}
+	return all
+}
+
+// disksOf are the indices of the disks that a place lies on.
+func (w *planned) disksOf(r layout.Ref) []int {
+	if r.Array < 0 {
+		return []int{r.Disk}
+	}
+	var all []int
+	for _, m := range w.plan.Arrays[r.Array].Members {
+		all = append(all, m.Disk)
 	}
 	return all
 }

@@ -13,6 +13,7 @@ import (
 	"swarmboot/internal/disk"
 	"swarmboot/internal/layout"
 	"swarmboot/internal/progress"
+	"swarmboot/internal/target"
 )
 
 // plannedDisk is a disk of the plan, open.
@@ -184,28 +185,15 @@ func (w *planned) finishTable() error {
 			return err
 		}
 	}
-	for _, d := range w.disks {
-		if w.shown { // partitions were written to by other ways than ours
+	if w.shown { // partitions were written to by other ways than ours
+		for _, d := range w.disks {
 			if err := d.dev.DropCaches(); err != nil {
 				return err
 			}
 		}
-		if d.held != nil {
-			if err := d.held.release(true); err != nil {
-				return err
-			}
-		}
-		if d.Table.Kind == imagefmt.TableNone {
-			continue
-		}
-		write := disk.WriteTable
-		if len(d.Kept) > 0 {
-			write = disk.ReplaceTable
-		}
-		if err := write(d.dev, d.Table); err != nil {
-			return err
-		}
-		if err := d.dev.Sync(); err != nil {
+	}
+	for _, finish := range w.finishOrder() {
+		if err := finish(); err != nil {
 			return err
 		}
 	}
@@ -216,6 +204,58 @@ func (w *planned) finishTable() error {
 		}
 	}
 	return nil
+}
+
+// finish writes the final table, or what is held back of a disk without one.
+func (d *plannedDisk) finish() error {
+	if d.held != nil {
+		return d.held.release(true)
+	}
+	if d.Table.Kind == imagefmt.TableNone {
+		return nil
+	}
+	write := disk.WriteTable
+	if len(d.Kept) > 0 {
+		write = disk.ReplaceTable
+	}
+	if err := write(d.dev, d.Table); err != nil {
+		return err
+	}
+	return d.dev.Sync()
+}
+
+// finishOrder is what finishes the disks, in an order in which the power may fail: what a firmware starts from comes last, and the
+// root just before, so that nothing starts of which another disk lacks a part.
+func (w *planned) finishOrder() []func() error {
+	var order [3][]func() error
+	var rootDisks []int
+	for _, n := range target.RootPartitions(w.m) {
+		if r, ok := w.imagePlace(n); ok {
+			rootDisks = append(rootDisks, w.disksOf(r)...)
+		}
+	}
+	for i, d := range w.disks {
+		rank := 0
+		switch {
+		case d.boots():
+			rank = 2
+		case slices.Contains(rootDisks, i):
+			rank = 1
+		}
+		order[rank] = append(order[rank], d.finish)
+	}
+	return slices.Concat(order[:]...)
+}
+
+// firmwareTypes are the types of partitions that a firmware starts from: EFI system (UEFI 2.10, 5.3.3), BIOS boot (GRUB), PReP; the last two are of
+// an MBR.
+var firmwareTypes = []string{"C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "21686148-6449-6E6F-744E-656564454649", "9E1A2D38-C612-4316-AA26-8B49521E5A8B", "0xef", "0x41"}
+
+// boots says whether a firmware may start from the disk.
+func (d *plannedDisk) boots() bool {
+	return d.held != nil || len(d.Table.BootCode) > 0 || slices.ContainsFunc(d.Table.Partitions, func(p imagefmt.Partition) bool {
+		return slices.ContainsFunc(firmwareTypes, func(kind string) bool { return strings.EqualFold(kind, p.Type) })
+	})
 }
 
 // setWhole notes whether everything that is to be on the disks is there; if not, undo makes them unbootable. Before finishTable it
