@@ -69,7 +69,7 @@ func (t *Topology) estimate(now time.Time, n *node) int {
 // judge moves a node before those that it has overtaken.
 func (t *Topology) judge(now time.Time, n *node) {
 	t.judgePort(now, n)
-	if n.slow && n.port == 0 && !n.sender && !t.speeds.slow(n.speedClass) && now.Sub(n.slowSince) > slowLeast && n.samples > 1 && n.rate >= fineShare*t.usual() {
+	if n.slow && n.port == 0 && !n.sender && !t.speeds.slow(n.speedClass) && now.Sub(n.slowSince) > slowLeast && n.samples > 1 && n.fetchRate >= fineShare*t.usual() {
 		// It was not its fault.
 		if u := n.slowBehind; u != nil && u.seg != nil && !u.slow && !u.Complete && t.shape == chain {
 			u.sender = true
@@ -86,7 +86,7 @@ func (t *Topology) judge(now time.Time, n *node) {
 		if p.Complete || n.slow || n.Done <= t.estimate(now, p)+t.margin() || (p.rate == 0 && now.Sub(p.seen) > t.Interval()/4) {
 			return // not ahead, or nobody knows what that one has by now
 		}
-		if !p.slow && !t.portIsFine(p) && p.samples > 0 && p.rate < slowShare*n.rate && t.lead(now, p) > leastLead {
+		if !p.slow && !t.portIsFine(p) && p.samples > 0 && p.rate < slowShare*n.fetchRate && t.lead(now, p) > leastLead {
 			t.slow(now, p)
 		} else {
 			t.counts.Swaps++

@@ -27,6 +27,7 @@ type request struct {
 	peerID   [20]byte
 	port     uint16
 	left     int64 // bytes; -1 if it was not said
+	received int64 // downloaded: bytes
 	event    string
 	compact  bool
 	numWant  int
@@ -84,6 +85,8 @@ func parseAnnounce(raw string) (request, error) {
 			r.port, err = parsePort(v)
 		case "left":
 			r.left, err = parseInt(key, v)
+		case "downloaded":
+			r.received, _ = parseInt(key, v) // whatever it is, no ordinary client was ever refused for it
 		case "event":
 			r.event = v
 		case "compact":

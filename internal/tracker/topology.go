@@ -35,6 +35,7 @@ type Report struct {
 	Busy     bool             // its disk is what it waits for
 	Speed    int              // of its port, Mbit/s; 0 if it does not know
 	Left     int64            // bytes of the pieces that it lacks; 0 if unknown
+	Received int64            // bytes of pieces that came since it joined; 0 if it does not say
 	Rate     int64            // bytes a second while pieces came lately, pauses between them left out; 0: too few came
 	Lost     []netip.AddrPort // upstreams that ended the connection or cannot be reached
 }
@@ -116,9 +117,11 @@ type node struct {
 	pos    int // in seg.nodes
 
 	rate       float64 // pieces per second, 0 while unknown
+	fetchRate  float64 // of them, what came from others
 	samples    int     // since its upstreams changed
 	sampled    time.Time
 	sampleDone int
+	fetched    float64 // of them, pieces that came from others
 	class      class
 	slow       bool
 	slowSince  time.Time
@@ -191,7 +194,7 @@ func (t *Topology) Announce(now time.Time, r Report) Place {
 		// While it was silent others have overtaken it.
 		t.counts.Returned++
 		t.unlink(n)
-		n.rate, n.sampled = 0, time.Time{}
+		n.rate, n.fetchRate, n.sampled = 0, 0, time.Time{}
 		t.insert(n)
 	}
 	if r.Complete {
@@ -239,9 +242,9 @@ func (t *Topology) update(now time.Time, n *node, r Report) {
 			n.avoid, n.avoidUntil = up, now.Add(avoidFor)
 		}
 	}
-	t.sample(now, n, r.Done)
-	t.speeds.count(n, r.Speed)
 	t.bytes = max(t.bytes, float64(r.Left))
+	t.sample(now, n, r)
+	t.speeds.count(n, r.Speed)
 	n.calls++
 	t.measure(now, n, r)
 	r.Lost = nil
@@ -249,23 +252,34 @@ func (t *Topology) update(now time.Time, n *node, r Report) {
 	t.seen.MoveToBack(n.inSeen)
 }
 
-// sample keeps a node's rate and the best of all.
-func (t *Topology) sample(now time.Time, n *node, done int) {
-	if n.sampled.IsZero() || done < n.sampleDone {
-		n.sampled, n.sampleDone = now, done
-		return
-	}
+// sample keeps a node's rate and the best of all. A node that resumes finds pieces on its disk many times faster than any port
+// carries them: of the swarm that says nothing.
+func (t *Topology) sample(now time.Time, n *node, r Report) {
 	d := now.Sub(n.sampled)
-	if d < leastTime {
+	first := n.sampled.IsZero() || r.Done < n.sampleDone
+	if !first && d < leastTime {
 		return
 	}
-	r := float64(done-n.sampleDone) / d.Seconds()
-	if n.samples > 0 {
-		r = smoothing*r + (1-smoothing)*n.rate
+	fetched := t.fetched(r)
+	if !first {
+		weight := 1.0
+		if n.samples > 0 {
+			weight = smoothing
+		}
+		n.rate += weight * (float64(r.Done-n.sampleDone)/d.Seconds() - n.rate)
+		n.fetchRate += weight * (max(0, fetched-n.fetched)/d.Seconds() - n.fetchRate)
+		n.samples++
+		t.good = max(t.good, n.fetchRate)
 	}
-	n.rate, n.sampled, n.sampleDone = r, now, done
-	n.samples++
-	t.good = max(t.good, r)
+	n.sampled, n.sampleDone, n.fetched = now, r.Done, fetched
+}
+
+// fetched is how many of a node's pieces came from others.
+func (t *Topology) fetched(r Report) float64 {
+	if r.Received <= 0 || t.bytes == 0 || t.o.Pieces == 0 {
+		return float64(r.Done)
+	}
+	return min(float64(r.Done), float64(r.Received)/t.bytes*float64(t.o.Pieces))
 }
 
 // Leave takes out a node that said goodbye. A goodbye of an earlier run is ignored.

@@ -168,6 +168,7 @@ func (t *Tracker) announceNode(im *image, now time.Time, req request, from netip
 		Busy:     req.busy,
 		Speed:    req.speed,
 		Left:     req.left,
+		Received: req.received,
 		Rate:     req.rate,
 		Lost:     req.lost,
 	})

@@ -146,14 +146,14 @@ func TestPortParameters(t *testing.T) {
 	s := startServer(t, Options{})
 	tell := func(i int, more ...string) reading {
 		n := fmt.Sprint(i)
-		return s.announce(n, append([]string{"sb_node", n, "sb_run", "1", "port", fmt.Sprint(7000 + i), "sb_rate", "99999999999999999", "sb_speed", "999999999999"}, more...)...)
+		return s.announce(n, append([]string{"sb_node", n, "sb_run", "1", "port", fmt.Sprint(7000 + i), "sb_rate", "99999999999999999", "sb_speed", "999999999999", "downloaded", "50"}, more...)...)
 	}
 	for i := range 3 {
 		tell(i)
 	}
 	nodes := s.images[testHash].nodes
 	for _, n := range nodes.all {
-		if n.Rate != maxRate || n.Speed != maxSpeed || n.Left != 100 || n.Rack != "127.0.0.0/24" {
+		if n.Rate != maxRate || n.Speed != maxSpeed || n.Left != 100 || n.Received != 50 || n.Rack != "127.0.0.0/24" {
 			t.Errorf("%+v", n.Report)
 		}
 	}
@@ -164,6 +164,9 @@ func TestPortParameters(t *testing.T) {
 	s.now = s.now.Add(900 * time.Millisecond)
 	if r := tell(1, "sb_stall", "1"); r.Again != 500 {
 		t.Errorf("come again in %d ms", r.Again)
+	}
+	if r := tell(1, "downloaded", "x"); r.Failure != "" || nodes.nodes["1"].Received != 0 {
+		t.Errorf("downloaded=x: %+v", r)
 	}
 	for _, bad := range []string{"sb_rate", "sb_speed"} {
 		for _, v := range []string{"-1", "x", "1e3"} {
