@@ -20,7 +20,7 @@ regular files that stand for disks. It only reads, and needs root to read disks.
 func runInventory(_ context.Context, args []string, stdout, _ io.Writer) error {
 	for _, a := range args {
 		switch {
-		case a == "-h" || a == "--help" || a == "-help":
+		case cli.IsHelp(a):
 			_, err := fmt.Fprint(stdout, inventoryUsage, cli.ExitCodes)
 			return err
 		case a[:min(1, len(a))] == "-":

@@ -103,7 +103,7 @@ const layoutExample = `    candidates:
 
 func runLayout(_ context.Context, args []string, stdout, _ io.Writer) error {
 	switch {
-	case len(args) > 0 && (args[0] == "-h" || args[0] == "--help" || args[0] == "-help"):
+	case len(args) > 0 && cli.IsHelp(args[0]):
 		_, err := fmt.Fprint(stdout, layoutHelp(), cli.ExitCodes)
 		return err
 	case len(args) > 1 && args[0] == "check":

@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return cli.Usagef("no command given; \"swarmboot help\" lists them")
 	}
 	name := args[0]
-	if name == "-h" || name == "--help" || name == "-help" {
+	if cli.IsHelp(name) {
 		name = "help"
 	}
 	for _, v := range verbs() {
@@ -70,7 +70,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 func runVersion(_ context.Context, args []string, stdout, _ io.Writer) error {
-	if len(args) > 0 {
+	switch {
+	case len(args) == 1 && cli.IsHelp(args[0]):
+		_, err := fmt.Fprint(stdout, "Usage: swarmboot version\n\nPrints the version.\n\n", cli.ExitCodes)
+		return err
+	case len(args) > 0:
 		return cli.Usagef("version takes no arguments")
 	}
 	_, err := fmt.Fprintln(stdout, "swarmboot", cli.Version())

@@ -35,7 +35,7 @@ func runDeploy(_ context.Context, args []string, stdout, _ io.Writer) error {
 	if len(args) > 0 && args[0] == "plan" {
 		return deployPlan(args[1:], stdout)
 	}
-	if len(args) > 0 && (args[0] == "-h" || args[0] == "--help" || args[0] == "-help") {
+	if len(args) > 0 && cli.IsHelp(args[0]) {
 		return deployPlan([]string{"--help"}, stdout)
 	}
 	return cli.Usagef("deploy: want \"plan\" (swarmboot deploy --help); cmds/deploy deploys this machine")

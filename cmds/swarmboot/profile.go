@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"swarmboot/internal/cli"
 	"swarmboot/internal/disk"
@@ -73,7 +74,7 @@ const profileExample = `    parameters: {action: deploy, disk: "size=400G..", th
 
 func runProfile(_ context.Context, args []string, stdout, _ io.Writer) error {
 	switch {
-	case len(args) > 0 && (args[0] == "-h" || args[0] == "--help" || args[0] == "-help"):
+	case slices.ContainsFunc(args, cli.IsHelp):
 		_, err := fmt.Fprint(stdout, profileUsage, cli.ExitCodes)
 		return err
 	case len(args) >= 2 && args[0] == "check":

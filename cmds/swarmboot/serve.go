@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,7 +62,11 @@ func runServe(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	}
 	o.Out = stdout
 	o.Logger = slog.New(slog.NewTextHandler(stderr, nil))
-	return server.Run(ctx, *o)
+	err = server.Run(ctx, *o)
+	if errors.Is(err, os.ErrNotExist) {
+		return cli.WithCode(cli.CodeUsage, err)
+	}
+	return err
 }
 
 // serveOptions reads the command line; help goes to stdout.

@@ -48,6 +48,9 @@ func Help(w io.Writer, text string, f *flag.FlagSet) {
 	fmt.Fprint(w, "\n", ExitCodes)
 }
 
+// IsHelp says whether an argument asks for help, in the ways that package flag knows.
+func IsHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
+
 type codeError struct {
 	code int
 	err  error
