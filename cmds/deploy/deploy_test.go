@@ -21,6 +21,7 @@ import (
 	"swarmboot/internal/cli"
 	"swarmboot/internal/deploy/deploytest"
 	"swarmboot/internal/event"
+	"swarmboot/internal/looptest"
 )
 
 const mib = 1 << 20
@@ -279,28 +280,12 @@ func TestSeedsUntilReleased(t *testing.T) {
 	}
 }
 
-// loop attaches a file to a loop device, the nearest thing to a disk.
-func loop(t *testing.T, file string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "losetup", append(args, "-f", "--show", file)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("losetup: %v\n%s", err, out)
-	}
-	dev := strings.TrimSpace(string(out))
-	t.Cleanup(func() {
-		if out, err := exec.CommandContext(context.Background(), "losetup", "-d", dev).CombinedOutput(); err != nil {
-			t.Errorf("losetup -d: %v\n%s", err, out)
-		}
-	})
-	return dev
-}
-
 // TestBlockDevice deploys to a loop device named by its path.
 func TestBlockDevice(t *testing.T) {
 	s := newServer(t, 0)
 	im := s.publish(t, "img", 16*mib, imagefmt.Packed, nil)
 	file := makeTarget(t, 20*mib)
-	dev := loop(t, file)
+	dev := looptest.Attach(t, file)
 	p := start(t, s, dev, "--image", "img", "--node", "n", "--verify", "readback")
 	if c := p.code(); c != cli.CodeDone {
 		t.Fatalf("code %d\n%s", c, p.err.String())
@@ -323,7 +308,7 @@ func TestMountedDevice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dev, mnt := loop(t, file), t.TempDir()
+	dev, mnt := looptest.Attach(t, file), t.TempDir()
 	if err := syscall.Mount(dev, mnt, "ext4", syscall.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -358,7 +343,7 @@ func TestDeviceFails(t *testing.T) {
 	if err := os.Truncate(file, 40*mib); err != nil {
 		t.Fatal(err)
 	}
-	dev := loop(t, file)
+	dev := looptest.Attach(t, file)
 	s := newServer(t, 0)
 	s.publish(t, "img", 32*mib, imagefmt.Packed, nil)
 	p := start(t, s, dev, "--image", "img", "--node", "n")

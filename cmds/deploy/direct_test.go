@@ -9,6 +9,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/deploy/deploytest"
+	"swarmboot/internal/looptest"
 )
 
 // TestWriteDirect: the image arrives past the page cache too, in both layouts; a disk that cannot be written so is written
@@ -19,7 +20,7 @@ func TestWriteDirect(t *testing.T) {
 		name := "img-" + string(layout)
 		im := s.publish(t, name, 16*mib, layout, nil)
 		file := makeTarget(t, 20*mib)
-		p := start(t, s, loop(t, file), "--image", name, "--node", name, "--write", "direct", "--verify", "readback", "--json")
+		p := start(t, s, looptest.Attach(t, file), "--image", name, "--node", name, "--write", "direct", "--verify", "readback", "--json")
 		if c := p.code(); c != cli.CodeDone {
 			t.Fatalf("%s: code %d\n%s", layout, c, p.err.String())
 		}

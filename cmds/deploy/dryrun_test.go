@@ -13,6 +13,7 @@ import (
 	"swarmboot/internal/cli"
 	"swarmboot/internal/deploy/deploytest"
 	"swarmboot/internal/event"
+	"swarmboot/internal/looptest"
 )
 
 // TestProfileSaysPlan: a profile can make a node's run a dry one. What it would do stands on the console, on the status page and in
@@ -29,7 +30,7 @@ func TestProfileSaysPlan(t *testing.T) {
 	})
 	s := &testServer{URL: wholeServer(t, dir)}
 	file := makeTarget(t, 32*mib)
-	disk := loop(t, file)
+	disk := looptest.Attach(t, file)
 	before := readFile(t, file)
 	settled := filepath.Join(t.TempDir(), "settled")
 	p := start(t, s, disk, "--image", "img", "--node", "careful", "--settled", settled)

@@ -15,6 +15,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/deploy/deploytest"
+	"swarmboot/internal/looptest"
 )
 
 // forge gives a frame of an image another SHA-256 of its raw bytes, and makes index, torrent and manifest agree: what a
@@ -99,7 +100,7 @@ func TestReadBackAndReread(t *testing.T) {
 	s := newServer(t, 0)
 	im := s.publish(t, "img", 16*mib, imagefmt.Packed, nil)
 	for _, verify := range []string{"write", "readback"} {
-		dev := loop(t, makeTarget(t, 16*mib))
+		dev := looptest.Attach(t, makeTarget(t, 16*mib))
 		before := sectorsRead(t, dev)
 		p := start(t, s, dev, "--image", "img", "--node", verify, "--linger", "0s", "--verify", verify)
 		if c := p.code(); c != cli.CodeDone {

@@ -15,6 +15,7 @@ import (
 	"swarmboot/internal/cli"
 	"swarmboot/internal/deploy/deploytest"
 	"swarmboot/internal/event"
+	"swarmboot/internal/looptest"
 	"swarmboot/internal/tooltest"
 )
 
@@ -104,8 +105,8 @@ func mounted(t *testing.T, file, kind string, p imagefmt.Partition, f func(dir s
 
 func attached(t *testing.T, file string, p imagefmt.Partition, f func(dev string)) {
 	t.Helper()
-	dev := tool(t, "losetup", "-f", "--show", "-o", fmt.Sprint(p.Start), "--sizelimit", fmt.Sprint(p.Length), file)
-	defer tool(t, "losetup", "-d", dev)
+	dev, detach := looptest.AttachFor(t, file, "-o", fmt.Sprint(p.Start), "--sizelimit", fmt.Sprint(p.Length))
+	defer detach()
 	f(dev)
 }
 
@@ -146,7 +147,7 @@ func TestGrow(t *testing.T) {
 			file := sparse(t, targetDisk)
 			disk, args := file, []string{"--image", "img", "--node", "n", "--json", "--verify", "readback", "--grow", "last"}
 			if !tt.file {
-				disk, args = loop(t, file), args[:len(args)-2] // the default
+				disk, args = looptest.Attach(t, file), args[:len(args)-2] // the default
 			}
 			p := start(t, s, disk, args...)
 			if c := p.code(); c != cli.CodeDone {
@@ -241,7 +242,7 @@ func TestNotGrown(t *testing.T) {
 			file := sparse(t, targetDisk)
 			disk := file
 			if !tt.file {
-				disk = loop(t, file)
+				disk = looptest.Attach(t, file)
 			}
 			p := start(t, s, disk, append(tt.args, "--image", "img", "--node", "n", "--json")...)
 			if c := p.code(); c != cli.CodeDone {

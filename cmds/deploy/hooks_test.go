@@ -16,6 +16,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/deploy/deploytest"
+	"swarmboot/internal/looptest"
 	"swarmboot/internal/web"
 )
 
@@ -61,7 +62,7 @@ hooks:
 	})
 	s := &testServer{URL: wholeServer(t, dir)}
 	file := sparse(t, systemSize)
-	p := start(t, s, loop(t, file), "--image", "bare", "--node", "hooked", "--grow", "none")
+	p := start(t, s, looptest.Attach(t, file), "--image", "bare", "--node", "hooked", "--grow", "none")
 	if c := p.code(); c != cli.CodeDone {
 		t.Fatalf("code %d\n%s", c, p.err.String())
 	}
@@ -174,7 +175,7 @@ global { locking_dir="` + conf + `/lock" event_activation=0 }
 	writeFiles(t, tree, map[string]string{"usr/bin/sh": "", "etc/hostname": "image\n"})
 	tool(t, "truncate", "-s", fmt.Sprint(systemSize), fs)
 	tool(t, "mkfs.ext4", "-q", "-d", tree, fs)
-	dev := loop(t, disk)
+	dev := looptest.Attach(t, disk)
 	for _, line := range []string{"pvcreate -y DEV", "vgcreate -s 4M vg0 DEV", "lvcreate -y -an -Zn -Wn -L 4M -n first vg0", "lvcreate -y -an -Zn -Wn -L 32M -n root vg0"} {
 		lvm(dev, line)
 	}
@@ -199,7 +200,7 @@ global { locking_dir="` + conf + `/lock" event_activation=0 }
 		t.Errorf("host name %q", got)
 	}
 	tool(t, "e2fsck", "-fn", fmt.Sprintf("%s?offset=%d", target, offset))
-	if out := lvm(loop(t, target), "lvs --noheadings -o lv_name,lv_size,seg_pe_ranges vg0"); !strings.Contains(out, "root") || !strings.Contains(out, ":1-8") {
+	if out := lvm(looptest.Attach(t, target), "lvs --noheadings -o lv_name,lv_size,seg_pe_ranges vg0"); !strings.Contains(out, "root") || !strings.Contains(out, ":1-8") {
 		t.Errorf("LVM says %s", out)
 	}
 	target = makeTarget(t, size)

@@ -13,6 +13,7 @@ import (
 
 	"swarmboot/internal/deploy/deploytest"
 	"swarmboot/internal/filetest"
+	"swarmboot/internal/looptest"
 )
 
 const killNode = "killed"
@@ -23,7 +24,7 @@ func layoutVictim(t *testing.T) *victim {
 	esp, sum := killSystem(t, dir)
 	writeFiles(t, dir, map[string]string{"profiles/default.yaml": "hostname: " + killNode + "\nmachineID: reset\nssh: {hostKeys: generate}\n"})
 	file := makeTarget(t, keptDisk)
-	dev := loop(t, file)
+	dev := looptest.Attach(t, file)
 	layout := fmt.Sprintf(`{"candidates": [{"name": "one", "disks": [{"name": "disk", "select": [%q], "wipe": "zero", "partitions": [
 		{"name": "esp", "image": "1"}, {"name": "swap", "size": "4M", "fs": "swap", "fsLabel": "sw"}, {"name": "data", "keep": "yes"},
 		{"name": "root", "image": "2", "size": "42M", "grow": true}, {"name": "boot", "size": "rest", "fs": "vfat", "fsLabel": "NEW"}]}]}]}`, dev)
@@ -69,7 +70,7 @@ func diskVictim(t *testing.T) *victim {
 	writeFiles(t, dir, map[string]string{"profiles/default.yaml": "hostname: " + killNode + "\nmachineID: reset\nssh: {hostKeys: generate}\nnewUUIDs: true\n"})
 	const size = 60 * mib
 	file := makeTarget(t, size)
-	dev := loop(t, file)
+	dev := looptest.Attach(t, file)
 	v := &victim{name: "disk", disk: dev, args: []string{"--server", wholeServer(t, dir), "--disk", dev, "--image", "img", "--node", killNode}}
 	v.reset = func(t *testing.T) {
 		t.Helper()
@@ -181,7 +182,7 @@ func bareVictim(t *testing.T) *victim {
 	imageOf(t, swarmbootProgram(t), dir, "img", root, "--cmdline", "root=UUID="+rootID)
 	sum := strings.Fields(tool(t, "sha256sum", filepath.Join(work, "tree/big")))[0]
 	writeFiles(t, dir, map[string]string{"profiles/default.yaml": "hostname: " + killNode + "\nmachineID: reset\nssh: {hostKeys: generate}\n"})
-	dev := loop(t, makeTarget(t, size))
+	dev := looptest.Attach(t, makeTarget(t, size))
 	v := &victim{name: "bare", disk: dev, args: []string{"--server", wholeServer(t, dir), "--disk", dev, "--image", "img", "--node", killNode}}
 	v.reset = func(t *testing.T) {
 		t.Helper()

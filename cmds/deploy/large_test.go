@@ -9,6 +9,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/filetest"
+	"swarmboot/internal/looptest"
 )
 
 // largeLayout has the image's partitions, file systems of terabytes, and a partition behind them that is kept.
@@ -90,8 +91,8 @@ func checkLargeMBR(t *testing.T, disk string, size int64) {
 // xfsBytes is the size of an XFS as xfs_db sees it. xfs_repair would look at thousands of allocation groups.
 func xfsBytes(t *testing.T, disk string, off, size int64) int64 {
 	t.Helper()
-	part := tool(t, "losetup", "-f", "--show", "-r", "-o", fmt.Sprint(off), "--sizelimit", fmt.Sprint(size), disk)
-	defer tool(t, "losetup", "-d", part)
+	part, detach := looptest.AttachFor(t, disk, "-r", "-o", fmt.Sprint(off), "--sizelimit", fmt.Sprint(size))
+	defer detach()
 	out := tool(t, "xfs_db", "-r", "-c", "sb 0", "-c", "p dblocks blocksize", part)
 	var blocks, length int64
 	if _, err := fmt.Sscanf(out, "dblocks = %d\nblocksize = %d", &blocks, &length); err != nil {

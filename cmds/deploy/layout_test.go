@@ -16,6 +16,7 @@ import (
 	"swarmboot/internal/deploy/deploytest"
 	"swarmboot/internal/event"
 	"swarmboot/internal/filetest"
+	"swarmboot/internal/looptest"
 )
 
 // What an old disk has on it: a partition that nobody wants any more, and one with data that stays.
@@ -171,7 +172,7 @@ func TestLayout(t *testing.T) {
 	for _, format := range []imagefmt.Layout{imagefmt.Packed, imagefmt.Verbatim} {
 		s := newServer(t, 0)
 		im := s.publish(t, "img", 24*mib, format, nil)
-		dev := loop(t, makeTarget(t, keptDisk))
+		dev := looptest.Attach(t, makeTarget(t, keptDisk))
 		data := oldDisk(t, dev)
 		before := sfdisk(t, dev)
 		s.mu.Lock()
@@ -195,7 +196,7 @@ func TestLayout(t *testing.T) {
 func TestPlan(t *testing.T) {
 	s := newServer(t, 0)
 	s.publish(t, "img", 24*mib, imagefmt.Packed, nil)
-	dev := loop(t, makeTarget(t, keptDisk))
+	dev := looptest.Attach(t, makeTarget(t, keptDisk))
 	oldDisk(t, dev)
 	before := filetest.Read(t, dev, 0, keptDisk)
 	for _, c := range []struct {
@@ -232,7 +233,7 @@ func TestPlan(t *testing.T) {
 func TestLayoutFails(t *testing.T) {
 	s := newServer(t, 0)
 	s.publish(t, "img", 24*mib, imagefmt.Packed, corrupt)
-	dev := loop(t, makeTarget(t, keptDisk))
+	dev := looptest.Attach(t, makeTarget(t, keptDisk))
 	data := oldDisk(t, dev)
 	before := sfdisk(t, dev)
 	p := startLayout(t, s, layoutFile(t, keepingLayout(dev)))
@@ -252,7 +253,7 @@ func TestLayoutFails(t *testing.T) {
 func TestLayoutRefused(t *testing.T) {
 	s := newServer(t, 0)
 	s.publish(t, "img", 24*mib, imagefmt.Packed, nil)
-	dev := loop(t, makeTarget(t, keptDisk))
+	dev := looptest.Attach(t, makeTarget(t, keptDisk))
 	oldDisk(t, dev)
 	before := filetest.Read(t, dev, 0, keptDisk)
 	file := func(text string) string { return layoutFile(t, text) }

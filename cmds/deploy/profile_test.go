@@ -16,6 +16,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/deploy/deploytest"
+	"swarmboot/internal/looptest"
 	"swarmboot/internal/params"
 	"swarmboot/internal/server"
 )
@@ -131,7 +132,7 @@ func TestProfile(t *testing.T) {
 			file := sparse(t, systemSize)
 			target := file
 			if tt.block {
-				target = loop(t, file)
+				target = looptest.Attach(t, file)
 			}
 			p := start(t, s, target, "--image", tt.image, "--node", profileNode, "--grow", "none")
 			if c := p.code(); c != cli.CodeDone {

@@ -12,6 +12,7 @@ import (
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
+	"swarmboot/internal/looptest"
 )
 
 // TestProportional: all partitions that can grow do, by one factor, their file systems with them; what cannot keeps its size and moves.
@@ -31,7 +32,7 @@ func TestProportional(t *testing.T) {
 	attached(t, source, imagefmt.Partition{Start: 129 * mib, Length: 8 * mib}, func(dev string) { tool(t, "mkswap", "-q", dev) })
 	imageOf(t, program, dir, "img", source, "--root", "3")
 	file := sparse(t, 1024*mib)
-	p := start(t, s, loop(t, file), "--image", "img", "--node", "n", "--grow", "proportional", "--verify", "readback")
+	p := start(t, s, looptest.Attach(t, file), "--image", "img", "--node", "n", "--grow", "proportional", "--verify", "readback")
 	if c := p.code(); c != cli.CodeDone {
 		t.Fatalf("code %d\n%s", c, p.err.String())
 	}
@@ -121,7 +122,7 @@ func TestExact(t *testing.T) {
 		name := fmt.Sprintf("%s %s on %d MiB", tt.image, tt.grow, tt.size/mib)
 		file := makeTarget(t, tt.size)
 		before := readFile(t, file)
-		p := start(t, s, loop(t, file), "--image", tt.image, "--node", "n", "--grow", tt.grow, "--verify", "readback")
+		p := start(t, s, looptest.Attach(t, file), "--image", tt.image, "--node", "n", "--grow", tt.grow, "--verify", "readback")
 		if c := p.code(); c != tt.code || !strings.Contains(p.err.String(), tt.says) {
 			t.Errorf("%s: code %d, want %d and %q\n%s", name, c, tt.code, tt.says, p.err.String())
 			continue

@@ -11,6 +11,7 @@ import (
 
 	"swarmboot/internal/cli"
 	"swarmboot/internal/filetest"
+	"swarmboot/internal/looptest"
 )
 
 // sectorDisk makes a disk of 120 MiB with sectors of so many bytes, as the foreign tools make it: an EFI system partition, swap, and a root of
@@ -19,7 +20,7 @@ func sectorDisk(t *testing.T, label string, sector, block int) string {
 	t.Helper()
 	work, tree := t.TempDir(), t.TempDir()
 	file := sparse(t, 120*mib)
-	dev := loop(t, file, "-b", fmt.Sprint(sector))
+	dev := looptest.Attach(t, file, "-b", fmt.Sprint(sector))
 	esp := map[string]string{"gpt": "U", "dos": "ef"}[label]
 	writeFiles(t, work, map[string]string{
 		"script":   "label: " + label + "\nstart=1MiB, size=40MiB, type=" + esp + "\nstart=41MiB, size=8MiB, type=S\nstart=49MiB, size=64MiB, type=L\n",
@@ -67,15 +68,15 @@ func TestOtherSectorSize(t *testing.T) {
 	for _, tt := range []struct{ from, to int }{{512, 4096}, {4096, 512}} {
 		name := fmt.Sprintf("from%d", tt.from)
 		source := sectorDisk(t, "gpt", tt.from, 4096)
-		imageOf(t, program, dir, name, loop(t, source, "-b", fmt.Sprint(tt.from), "-r"), "--root", "3")
-		deployed := loop(t, sparse(t, 160*mib), "-b", fmt.Sprint(tt.to))
+		imageOf(t, program, dir, name, looptest.Attach(t, source, "-b", fmt.Sprint(tt.from), "-r"), "--root", "3")
+		deployed := looptest.Attach(t, sparse(t, 160*mib), "-b", fmt.Sprint(tt.to))
 		p := start(t, s, deployed, "--image", name, "--node", "n", "--verify", "readback", "--grow", "none")
 		if c := p.code(); c != cli.CodeDone {
 			t.Fatalf("%s: code %d\n%s", name, c, p.err.String())
 		}
 		judgeSectors(t, source, deployed, tt.to)
 		// The same without a server.
-		written := loop(t, sparse(t, 160*mib), "-b", fmt.Sprint(tt.to))
+		written := looptest.Attach(t, sparse(t, 160*mib), "-b", fmt.Sprint(tt.to))
 		tool(t, program, "image", "write", "--yes", "--grow", "none", "--verify", "readback", filepath.Join(dir, name), written)
 		judgeSectors(t, source, written, tt.to)
 	}
@@ -129,7 +130,7 @@ func TestOtherSectorSizeRefused(t *testing.T) {
 	tool(t, "mkfs.ext4", "-q", bare)
 	imageOf(t, program, dir, "bare", bare, "--root", "0")
 	file := makeTarget(t, 160*mib)
-	disk := loop(t, file, "-b", "4096")
+	disk := looptest.Attach(t, file, "-b", "4096")
 	before, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
+	"swarmboot/internal/looptest"
 )
 
 // probed is what blkid says of a file system, or sfdisk of a table.
@@ -219,7 +220,7 @@ func (d *uuidDisk) judge(t *testing.T, target string, fresh map[string]string, p
 // partUUIDs are the PARTUUIDs of the partitions as blkid sees them in the table, in lower case.
 func partUUIDs(t *testing.T, disk string) (ids []string) {
 	t.Helper()
-	dev := loop(t, disk)
+	dev := looptest.Attach(t, disk)
 	out := tool(t, "partx", "-g", "-o", "UUID", "-b", dev)
 	for line := range strings.Lines(out) {
 		ids = append(ids, strings.ToLower(strings.TrimSpace(line)))

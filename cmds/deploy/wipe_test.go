@@ -9,6 +9,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/filetest"
+	"swarmboot/internal/looptest"
 )
 
 // TestWipeModes: what lies where a layout puts nothing is zero after wipe: zero and wipe: discard, which say so in reports, and as it was after
@@ -18,7 +19,7 @@ func TestWipeModes(t *testing.T) {
 	im := s.publish(t, "img", 24*mib, imagefmt.Packed, nil)
 	const free, end = 46 * mib, 62 * mib // behind everything that the layout places
 	for _, mode := range []string{"none", "discard", "zero"} {
-		dev := loop(t, makeTarget(t, keptDisk))
+		dev := looptest.Attach(t, makeTarget(t, keptDisk))
 		data := oldDisk(t, dev)
 		before, junk := sfdisk(t, dev), filetest.Read(t, dev, free, end-free)
 		p := startLayout(t, s, layoutFile(t, strings.Replace(keepingLayout(dev), `"wipe": "discard"`, `"wipe": "`+mode+`"`, 1)), "--json", "--verify", "readback")

@@ -10,6 +10,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/disk"
 	"swarmboot/internal/layout"
+	"swarmboot/internal/looptest"
 	"swarmboot/internal/tooltest"
 )
 
@@ -114,8 +115,7 @@ func TestMakeFSOnLargeSectors(t *testing.T) {
 			}
 		}
 	}
-	dev := strings.TrimSpace(judge(t, "losetup", "-f", "--show", "-b", "4096", path))
-	defer judge(t, "losetup", "-d", dev)
+	dev := looptest.Attach(t, path, "-b", "4096")
 	if out := judge(t, "sgdisk", "-v", dev); !strings.Contains(out, "No problems found") {
 		t.Error(out)
 	}

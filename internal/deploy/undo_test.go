@@ -5,13 +5,12 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
-	"strings"
 	"testing"
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/event"
+	"swarmboot/internal/looptest"
 	"swarmboot/internal/params"
 )
 
@@ -52,16 +51,7 @@ func TestWipeInterruptedBeforeTheFirstWrite(t *testing.T) {
 // Read-back is of the device: what the kernel still has in its cache says nothing about the medium.
 func TestReadBackIsNotOfTheCache(t *testing.T) {
 	f := newFixture(t, imagefmt.Packed, diskSize)
-	out, err := exec.CommandContext(t.Context(), "losetup", "-f", "--show", f.target).Output()
-	if err != nil {
-		t.Fatal("losetup: ", err)
-	}
-	f.o.Disk = strings.TrimSpace(string(out))
-	defer func() {
-		if err := exec.Command("losetup", "-d", f.o.Disk).Run(); err != nil { //nolint:noctx // the test's context is over by then
-			t.Error("losetup -d: ", err)
-		}
-	}()
+	f.o.Disk = looptest.Attach(t, f.target)
 	if err := f.restore(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/looptest"
 )
 
 const gib = 1 << 30
@@ -174,8 +175,7 @@ func TestNotGrown(t *testing.T) {
 
 // A loop device made without partitions does not re-read a table: partitions of the last one must not stay as they were.
 func TestRereadTableReplacesOldPartitions(t *testing.T) {
-	dev := strings.TrimSpace(run(t, "losetup", "-f", "--show", sparse(t, 128*mib)))
-	t.Cleanup(func() { run(t, "losetup", "-d", dev) })
+	dev := looptest.Attach(t, sparse(t, 128*mib))
 	d := open(t, dev)
 	small := growingGPT(mib, 16*mib)
 	shifted := growingGPT(9*mib, 16*mib) // each partition overlaps both old ones

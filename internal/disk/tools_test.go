@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"swarmboot/internal/looptest"
 	"swarmboot/internal/tooltest"
 )
 
@@ -52,12 +53,10 @@ func sparse(t *testing.T, size int64) string {
 	return p
 }
 
-// loop attaches a loop device to a file, with partitions, and detaches it at the end.
+// loop attaches a loop device to a file, with partitions.
 func loop(t *testing.T, file string, args ...string) string {
 	t.Helper()
-	dev := strings.TrimSpace(run(t, "losetup", append(args, "-f", "--show", "-P", file)...))
-	t.Cleanup(func() { run(t, "losetup", "-d", dev) })
-	return dev
+	return looptest.Attach(t, file, append(args, "-P")...)
 }
 
 func open(t *testing.T, path string) *Device {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"swarmboot/internal/looptest"
 	"swarmboot/internal/tooltest"
 )
 
@@ -306,8 +307,7 @@ func TestEntryIsThatOfEfibootmgr(t *testing.T) {
 		t.Fatal(err)
 	}
 	tool(t, "sgdisk", "--new=3:2048:+20M", "--typecode=3:ef00", "--new=1:65536:+1M", disk)
-	loop := strings.TrimSpace(tool(t, "losetup", "--show", "-f", disk))
-	t.Cleanup(func() { tool(t, "losetup", "-d", loop) })
+	loop := looptest.Attach(t, disk)
 
 	theirs := firmware(t, -1, active("x", networkPath))
 	cmd := exec.Command("efibootmgr", "--quiet", "--create", "--disk", loop, "--part", "3", "--loader", shim, "--label", "Debian ü")

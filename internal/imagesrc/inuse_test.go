@@ -6,13 +6,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"swarmboot/internal/looptest"
 )
 
 // TestInUse asks for a file, its loop device and a disk with a partition, while something is mounted.
 func TestInUse(t *testing.T) {
 	path, _ := makeExt(t, 40*mib, "-t ext2")
-	dev := strings.TrimSpace(run(t, "losetup", "-f", "--show", path))
-	defer run(t, "losetup", "-d", dev)
+	dev := looptest.Attach(t, path)
 
 	if s, err := Open(dev, Options{}); err != nil {
 		t.Errorf("an idle loop device: %v", err)
@@ -44,8 +45,7 @@ func TestInUsePartition(t *testing.T) {
 	path := sfdisk(t, 64*mib, 512, gptScript)
 	fs, _ := makeExt(t, 24*mib, "-t ext4")
 	dd(t, fs, path, 9*mib)
-	dev := strings.TrimSpace(run(t, "losetup", "-f", "--show", "-P", path))
-	defer run(t, "losetup", "-d", dev)
+	dev := looptest.Attach(t, path, "-P")
 	// A kernel may lack the code for this table, and /dev need not be managed by the kernel.
 	sysfs := "/sys/class/block/" + filepath.Base(dev) + "p2/dev"
 	if _, err := os.Stat(sysfs); err != nil {

@@ -16,6 +16,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/filetest"
 	"swarmboot/internal/imagesrc/volume"
+	"swarmboot/internal/looptest"
 )
 
 // host is LVM's own programs with the parts of disk files as their only devices. They need no device mapper as long as
@@ -24,6 +25,7 @@ type host struct {
 	t    *testing.T
 	dir  string
 	devs []string
+	gone []func() // detach them
 }
 
 // part is a part of a disk file.
@@ -35,14 +37,13 @@ type part struct {
 func lvmHost(t *testing.T, parts ...part) *host {
 	t.Helper()
 	h := &host{t: t, dir: t.TempDir()}
-	t.Cleanup(h.detach)
 	filter, systemID := "", ""
 	if len(parts) == 1 {
 		systemID = `system_id_source="uname"`
 	}
 	for _, p := range parts {
-		dev := strings.TrimSpace(run(t, "losetup", "-f", "--show", "-o", fmt.Sprint(p.off), "--sizelimit", fmt.Sprint(p.size), p.path))
-		h.devs = append(h.devs, dev)
+		dev, detach := looptest.AttachFor(t, p.path, "-o", fmt.Sprint(p.off), "--sizelimit", fmt.Sprint(p.size))
+		h.devs, h.gone = append(h.devs, dev), append(h.gone, detach)
 		filter += fmt.Sprintf("%q, ", "a|^"+dev+"$|")
 	}
 	conf := `devices { use_devicesfile=0 filter=[` + filter + `"r|.*|"] obtain_device_list_from_udev=0 external_device_info_source="none" }
@@ -57,10 +58,10 @@ global { locking_dir="` + h.dir + `/lock" event_activation=0 ` + systemID + ` }
 }
 
 func (h *host) detach() {
-	for _, d := range h.devs {
-		run(h.t, "losetup", "-d", d)
+	for _, detach := range h.gone {
+		detach()
 	}
-	h.devs = nil
+	h.devs, h.gone = nil, nil
 }
 
 // lvm runs one of LVM's commands, DEV0, DEV1... standing for the devices.

@@ -10,6 +10,7 @@ import (
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/filetest"
+	"swarmboot/internal/looptest"
 )
 
 // sfdisk makes a partition table on a new disk.
@@ -27,8 +28,8 @@ func onSectors(t *testing.T, path string, sector int, f func(dev string)) {
 		f(path)
 		return
 	}
-	dev := strings.TrimSpace(run(t, "losetup", "-f", "--show", "-b", fmt.Sprint(sector), path))
-	defer run(t, "losetup", "-d", dev)
+	dev, detach := looptest.AttachFor(t, path, "-b", fmt.Sprint(sector))
+	defer detach()
 	f(dev)
 }
 

@@ -18,6 +18,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/disk"
 	"swarmboot/internal/layout"
+	"swarmboot/internal/looptest"
 )
 
 var update = flag.Bool("update", false, "write the plans of testdata anew")
@@ -262,12 +263,7 @@ func judge(t *testing.T, p *layout.Plan) {
 			t.Fatal(err)
 		}
 		if d.Disk.LogicalSector == 4096 {
-			out, err := exec.CommandContext(t.Context(), "losetup", "-b", "4096", "-f", "--show", path).Output()
-			if err != nil {
-				t.Fatal(err)
-			}
-			path = strings.TrimSpace(string(out))
-			t.Cleanup(func() { _ = exec.Command("losetup", "-d", path).Run() })
+			path = looptest.Attach(t, path, "-b", "4096")
 		}
 		dev, err := disk.Open(path)
 		if err != nil {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"swarmboot/internal/looptest"
 )
 
 const tib = 1 << 40
@@ -146,8 +148,7 @@ func TestBitmapOnDevices(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		loop := strings.TrimSpace(tool(t, "losetup", "--find", "--show", "--sector-size", strconv.Itoa(tt.sector), paths[2]))
-		t.Cleanup(func() { tool(t, "losetup", "--detach", loop) })
+		loop := looptest.Attach(t, paths[2], "--sector-size", strconv.Itoa(tt.sector))
 		said := fields(tool(t, "mdadm", "--examine-bitmap", loop))
 		covers := g.Used
 		if tt.shape.Level == 10 {

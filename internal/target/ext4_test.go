@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"swarmboot/internal/looptest"
 )
 
 // blankFile is a file full of old data.
@@ -169,7 +171,7 @@ func TestGrowOurExt4(t *testing.T) {
 	if err := MakeExt4(t.Context(), openHollow(t, p), gib, Ext4{}); err != nil {
 		t.Fatal(err)
 	}
-	dev := attach(t, p)
+	dev := looptest.Attach(t, p)
 	if g, err := GrowFileSystem(t.Context(), dev); err != nil || g.Before != gib || g.After != 2*gib {
 		t.Errorf("%+v, %v", g, err)
 	}

@@ -3,6 +3,8 @@ package target
 import (
 	"strings"
 	"testing"
+
+	"swarmboot/internal/looptest"
 )
 
 // mountable has the kernel say what CheckSector should have said.
@@ -42,8 +44,7 @@ func TestCheckSectorIsRight(t *testing.T) {
 			if hash(t, p) != before {
 				t.Error("it was written to")
 			}
-			dev := run(t, "losetup", "-f", "--show", "-b", tt.sector, p)
-			t.Cleanup(func() { run(t, "losetup", "-d", dev) })
+			dev := looptest.Attach(t, p, "-b", tt.sector)
 			dir := t.TempDir()
 			_, merr := cmdOutput("mount", "-t", tt.kind, dev, dir)
 			if merr == nil {
@@ -76,8 +77,7 @@ func TestScratch4Kn(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkIdentity(t, p, kind, "scratch", s.UUID)
-		dev := run(t, "losetup", "-f", "--show", "-b", "4096", p)
-		t.Cleanup(func() { run(t, "losetup", "-d", dev) })
+		dev := looptest.Attach(t, p, "-b", "4096")
 		fill(t, dev, kind)
 		check(t, kind, dev)
 	}

@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"swarmboot/internal/looptest"
 )
 
 const mib = 1 << 20
@@ -37,13 +39,6 @@ func sparseFile(t *testing.T, size int64) string {
 	}
 	f.Close()
 	return img
-}
-
-func attach(t *testing.T, file string) string {
-	t.Helper()
-	dev := run(t, "losetup", "-f", "--show", file)
-	t.Cleanup(func() { run(t, "losetup", "-d", dev) })
-	return dev
 }
 
 // withMounted mounts a file system as a system would and calls f with the place.
@@ -114,7 +109,7 @@ func TestGrowFileSystem(t *testing.T) {
 			if err := os.Truncate(img, tt.to); err != nil {
 				t.Fatal(err)
 			}
-			dev := attach(t, img)
+			dev := looptest.Attach(t, img)
 			sum := fill(t, dev, tt.kind)
 			g, err := GrowFileSystem(t.Context(), dev)
 			if tt.kind == "ext4" && !mayResizeExt4(t) {
@@ -270,7 +265,7 @@ func TestGrowFileSystemRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := hash(t, img)
-			dev := attach(t, img)
+			dev := looptest.Attach(t, img)
 			g, err := GrowFileSystem(t.Context(), dev)
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), dev) {
 				t.Errorf("%+v, %v; want %q", g, err, tt.want)
@@ -286,7 +281,7 @@ func TestGrowFileSystemRefuses(t *testing.T) {
 func TestGrowMountedFileSystem(t *testing.T) {
 	img := sparseFile(t, 64*mib)
 	run(t, "mkfs.ext4", "-q", img)
-	dev := attach(t, img)
+	dev := looptest.Attach(t, img)
 	withMounted(t, dev, "ext4", func(string) {
 		if _, err := GrowFileSystem(t.Context(), dev); !errors.Is(err, unix.EBUSY) {
 			t.Errorf("got %v", err)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/looptest"
 	"swarmboot/internal/tooltest"
 )
 
@@ -29,8 +30,7 @@ func ext4(t *testing.T, files map[string]string) string {
 	}
 	run(t, "truncate", "-s", "16M", img)
 	run(t, "mkfs.ext4", "-q", "-U", "6c4f5c6e-23d5-4b5e-9c67-0e3a5c3a0001", "-d", dir, img)
-	dev := run(t, "losetup", "-f", "--show", img)
-	t.Cleanup(func() { run(t, "losetup", "-d", dev) })
+	dev := looptest.Attach(t, img)
 	return dev
 }
 

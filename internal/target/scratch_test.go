@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"swarmboot/internal/looptest"
 )
 
 const (
@@ -122,7 +124,7 @@ func checkIdentity(t *testing.T, path, kind, label, uuid string) {
 // use mounts a file system, writes a file, and looks at the space that df reports.
 func use(t *testing.T, path, kind string, atLeast int64) {
 	t.Helper()
-	dev := attach(t, path)
+	dev := looptest.Attach(t, path)
 	sum := fill(t, dev, kind)
 	withMounted(t, dev, kind, func(dir string) {
 		if readSum(t, dir) != sum {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/looptest"
 )
 
 func TestVolumePath(t *testing.T) {
@@ -25,8 +26,7 @@ func TestLoadVolume(t *testing.T) {
 	disk := filepath.Join(t.TempDir(), "pv")
 	run(t, "truncate", "-s", "32M", disk)
 	run(t, "dd", "if="+fs, "of="+disk, "bs=1M", "seek=3", "conv=notrunc", "status=none")
-	pv := run(t, "losetup", "-f", "--show", disk)
-	defer run(t, "losetup", "-d", pv)
+	pv := looptest.Attach(t, disk)
 	m := &imagefmt.Manifest{Table: imagefmt.Table{Kind: imagefmt.TableNone}}
 	m.Boot.Volume = &imagefmt.Volume{Name: "vg-0/root", Segments: []imagefmt.VolumeSegment{{Partition: 0, Off: off, Len: size}}}
 	device := func(int) string { return pv }

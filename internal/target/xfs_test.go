@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"swarmboot/internal/looptest"
 )
 
 var xfsLike = strings.Fields("-m uuid=6c4f5c6e-23d5-4b5e-9c67-0e3a5c3a0002,bigtime=0,inobtcount=0,reflink=1,finobt=1,rmapbt=0 -i sparse=1 -K -L scratch-xfs")
@@ -114,7 +116,7 @@ func TestGrowOurXFS(t *testing.T) {
 	if err := MakeXFS(t.Context(), openHollow(t, p), gib, XFS{}); err != nil {
 		t.Fatal(err)
 	}
-	dev := attach(t, p)
+	dev := looptest.Attach(t, p)
 	if g, err := GrowFileSystem(t.Context(), dev); err != nil || g.Before != gib || g.After != 2*gib {
 		t.Errorf("%+v, %v", g, err)
 	}
