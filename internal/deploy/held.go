@@ -23,8 +23,9 @@ type whole interface {
 	DropCaches() error
 }
 
-// held is a disk whose first bytes stay in memory until everything else is on it, verified: what is written to a disk without a partition table has
-// no table that could be held back, and must not look whole when the power fails.
+// held is a disk or an array whose first bytes stay in memory until everything else is on it, verified: what is written to a disk without a
+// partition table has no table that could be held back, and must not look whole when the power fails. Nor has an array: one of metadata 1.0
+// begins with the first sector of its members, from which a firmware starts.
 type held struct {
 	dev whole
 
@@ -160,10 +161,15 @@ func bootSector(b []byte) int {
 	return 0
 }
 
-// hold puts a held in front of every disk without a table that bytes of the image go to as a whole.
+// hold puts a held in front of every array, and of every disk without a table, that bytes of the image go to as a whole.
 func (w *planned) hold() {
 	for _, c := range w.plan.Contents {
-		if c.Source.Len == 0 || c.On.Disk < 0 || c.On.Partition > 0 {
+		if c.Source.Len == 0 || c.On.Partition > 0 {
+			continue
+		}
+		if c.On.Array >= 0 {
+			a := w.arrays[c.On.Array]
+			a.held = &held{dev: a.dev}
 			continue
 		}
 		if d := w.disks[c.On.Disk]; d.Table.Kind == imagefmt.TableNone && d.held == nil {

@@ -25,11 +25,10 @@ import (
 // put in the place of the old table so that the kept ones are in the valid one at every moment (disk.ReplaceTable). No
 // staged table has boot code. So nothing of the image can be found by a firmware, and nothing that is kept is lost,
 // whenever the power fails. Only when everything is verified, and the system what it is to be, the final tables follow.
-// Of a disk that the image has as a whole, without a table, the first bytes are held back instead; see held.
+// Of a disk that the image has as a whole, without a table, the first bytes are held back instead, and of every array; see held.
 //
-// Members of arrays have their superblocks before that, and a rescue system may assemble the array: it finds there what a
-// half-copied file system looks like, but no firmware starts from it, since boot loaders lie in partitions
-// that no table lists yet.
+// Members of arrays have their superblocks before that, and a rescue system may assemble the array: it finds there nothing that
+// can be mounted, and no firmware starts from it.
 type planned struct {
 	m      *imagefmt.Manifest
 	plan   *layout.Plan
@@ -138,7 +137,7 @@ func (w *planned) lay() error {
 func (w *planned) place(r layout.Ref) (space, int64, error) {
 	if r.Array >= 0 {
 		a := w.arrays[r.Array]
-		return part{a.dev, 0, a.dev.Size()}, a.dev.Size(), nil
+		return part{a.front(), 0, a.dev.Size()}, a.dev.Size(), nil
 	}
 	d := w.disks[r.Disk]
 	e, err := d.extent(r.Partition)

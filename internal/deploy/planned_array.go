@@ -18,6 +18,39 @@ type plannedArray struct {
 	layout.ArrayPlan
 	device string       // node, "" until it runs
 	dev    *disk.Device // nil until it runs
+	held   *held        // nil: nothing is held back
+}
+
+// front is the array as it will be.
+func (a *plannedArray) front() space {
+	if a.held != nil {
+		return a.held
+	}
+	return a.dev
+}
+
+// show lets others open an array that something of the image is on. It stays open: its boot sector may still be held back.
+func (a *plannedArray) show() error {
+	if a.held == nil {
+		return nil
+	}
+	if err := a.held.release(false); err != nil {
+		return err
+	}
+	return a.dev.Share()
+}
+
+// finish writes what is held back.
+func (a *plannedArray) finish() error {
+	if a.held == nil {
+		return nil
+	}
+	return a.held.release(true)
+}
+
+// boots says whether a firmware, which knows nothing of md, may start from the array: with metadata 1.0 the data begins where the members do.
+func (a *plannedArray) boots() bool {
+	return a.held != nil && a.Metadata == "1.0" && a.Members[0].Partition == 0
 }
 
 // resyncSpeed is how fast arrays are brought in line, in bytes a second, as long as the image is being written: whatever is deployed is

@@ -141,6 +141,11 @@ func (w *planned) showTable() error {
 		return err
 	}
 	w.shown = true
+	for _, a := range w.arrays {
+		if err := a.show(); err != nil {
+			return err
+		}
+	}
 	for _, d := range w.disks {
 		if err := d.show(); err != nil {
 			return err
@@ -163,14 +168,14 @@ func (d *plannedDisk) show() error {
 }
 
 // letGo lets others mount what is on the disks. Those whose partitions only the kernel knows stay open, and so locked: udev would
-// have it look at their tables again.
+// have it look at their tables again. So do arrays of which something is held back.
 func (w *planned) letGo() error {
 	if !w.shown {
 		return w.close()
 	}
 	var errs []error
 	for _, a := range w.arrays {
-		if a.dev != nil {
+		if a.dev != nil && a.held == nil {
 			errs = append(errs, a.dev.Close())
 			a.dev = nil
 		}
@@ -186,8 +191,8 @@ func (w *planned) finishTable() error {
 		}
 	}
 	if w.shown { // partitions were written to by other ways than ours
-		for _, d := range w.disks {
-			if err := d.dev.DropCaches(); err != nil {
+		for _, dev := range w.devices() {
+			if err := dev.DropCaches(); err != nil {
 				return err
 			}
 		}
@@ -224,10 +229,17 @@ func (d *plannedDisk) finish() error {
 	return d.dev.Sync()
 }
 
-// finishOrder is what finishes the disks, in an order in which the power may fail: what a firmware starts from comes last, and the
-// root just before, so that nothing starts of which another disk lacks a part.
+// finishOrder is what finishes the arrays and disks, in an order in which the power may fail: what a firmware starts from comes last, and the
+// root just before, so that nothing starts of which another disk lacks a part. Of arrays nothing is found before a table lists their members.
 func (w *planned) finishOrder() []func() error {
 	var order [3][]func() error
+	for _, a := range w.arrays {
+		rank := 0
+		if a.boots() {
+			rank = 2
+		}
+		order[rank] = append(order[rank], a.finish)
+	}
 	var rootDisks []int
 	for _, n := range target.RootPartitions(w.m) {
 		if r, ok := w.imagePlace(n); ok {

@@ -90,3 +90,21 @@ func TestBootDisksAreFinishedLast(t *testing.T) {
 		}
 	}
 }
+
+// So does an array of whole disks that a firmware takes for one of them; others come first.
+func TestArrayIsFinishedInOrder(t *testing.T) {
+	for metadata, want := range map[string][]int{"1.0": {0, 1}, "1.2": nil} {
+		w := severalDisks(t, linuxType, varType)
+		array := openDisk(t, sparseFile(t, mib))
+		w.arrays = []*plannedArray{{ArrayPlan: layout.ArrayPlan{Metadata: metadata, Members: []layout.Ref{{Disk: 2, Array: -1}}}, dev: array, held: &held{dev: array}}}
+		if err := array.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.finishTable(); err == nil {
+			t.Error("a closed array was written to")
+		}
+		if got := finished(t, w); !slices.Equal(got, want) {
+			t.Errorf("metadata %s: when the array is written to, %v are finished, want %v", metadata, got, want)
+		}
+	}
+}

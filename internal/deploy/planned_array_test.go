@@ -1,0 +1,95 @@
+package deploy
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"swarmboot/imagefmt"
+	"swarmboot/internal/disk"
+	"swarmboot/internal/layout"
+)
+
+// openDisk opens a file that stands for a disk or an array.
+func openDisk(t *testing.T, path string) *disk.Device {
+	t.Helper()
+	d, err := disk.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() }) // a second time, mostly
+	return d
+}
+
+// onBareArray has an image without a table in a mirror of two whole disks, for which a file stands.
+func onBareArray(t *testing.T, f *fixture) (w *planned, array string) {
+	t.Helper()
+	array = sparseFile(t, f.Manifest.DiskSize)
+	plan := &layout.Plan{
+		Arrays:   []layout.ArrayPlan{{Name: "all", Level: 1, Metadata: "1.0", Size: f.Manifest.DiskSize}},
+		Contents: []layout.Content{{On: layout.Ref{Disk: -1, Array: 0}, Source: imagefmt.Extent{Len: f.Manifest.DiskSize}}},
+	}
+	for i := range 2 {
+		path := sparseFile(t, 64*mib)
+		plan.Disks = append(plan.Disks, layout.DiskPlan{Disk: disk.Disk{Path: path, Size: 64 * mib, LogicalSector: 512}, Table: imagefmt.Table{Kind: imagefmt.TableNone}})
+		plan.Arrays[0].Members = append(plan.Arrays[0].Members, layout.Ref{Disk: i, Array: -1})
+	}
+	w, err := newPlanned(f.Manifest, plan, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.close() }) //nolint:errcheck // a test's own
+	w.arrays[0].dev = openDisk(t, array)
+	if err := w.lay(); err != nil {
+		t.Fatal(err)
+	}
+	return w, array
+}
+
+// An array of whole disks with metadata 1.0 begins with their first sectors: it is not known by anything, and has no boot sector, until all of
+// the image is on it.
+func TestArrayCutOffIsNothing(t *testing.T) {
+	f := bareImage(t, true, 32*mib, "mkfs.ext4", "-q")
+	source, err := os.ReadFile(filepath.Join(f.Dir, "source"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shown := range []bool{false, true} {
+		w, array := onBareArray(t, f)
+		look := func(when, kind string, want []byte) {
+			t.Helper()
+			if got := signature(t, array); got != kind || !bytes.Equal(readFirst(t, array), want) {
+				t.Errorf("shown %v: %s blkid finds %q, the first sector is %x...", shown, when, got, readFirst(t, array)[:16])
+			}
+		}
+		if _, err := w.image.WriteAt(source, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.sync(); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(source))
+		if _, err := w.image.ReadAt(got, 0); err != nil || !bytes.Equal(got, source) {
+			t.Errorf("it does not read as it was written (%v)", err)
+		}
+		look("written,", "", make([]byte, 512))
+		if shown {
+			if err := w.showTable(); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.letGo(); err != nil {
+				t.Fatal(err)
+			}
+			look("shown,", "ext4", make([]byte, 512))
+		}
+		if err := w.finishTable(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.letGo(); err != nil {
+			t.Fatal(err)
+		}
+		look("finished,", "ext4", source[:512])
+		judge(t, "cmp", filepath.Join(f.Dir, "source"), array)
+	}
+}
