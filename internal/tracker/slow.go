@@ -130,8 +130,8 @@ func (t *Topology) ask() float64 {
 // usualPort keeps what most ports carry.
 func (t *Topology) usualPort(now time.Time) {
 	p := &t.ports
-	if p.usual > 0 && now.Sub(p.made) < t.Interval()/4 {
-		return
+	if p.known > leastPorts && now.Sub(p.made) < t.Interval()/4 {
+		return // not while the first node waits for so many
 	}
 	p.made, p.seen, p.usual, p.others = now, p.seen[:0], 0, 0
 	for _, n := range t.all {

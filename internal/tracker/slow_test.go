@@ -127,6 +127,43 @@ func TestFirstNodeCompared(t *testing.T) {
 	}
 }
 
+// TestFirstNodeOfAnotherBatch: what was learnt of nodes that are done says nothing of the first of those that come later.
+func TestFirstNodeOfAnotherBatch(t *testing.T) {
+	for _, leave := range []bool{true, false} {
+		l := newLine(t, Settings{})
+		for range 6 {
+			l.round(8)
+		}
+		l.complete(0, 1, 2, 3, 4, 5, 6, 7)
+		for i := range 8 {
+			if leave {
+				l.top.Leave(fmt.Sprint("n", i), "1")
+			}
+		}
+		l.now = l.now.Add(5 * time.Minute) // they are forgotten if they have not left
+		l.done, l.rates[0], l.rates[1] = 0, 25e6, 25e6
+		for range 3 {
+			l.round(8)
+		}
+		if p := l.top.Announce(l.now, l.report(1)); !p.Seeder || len(p.Upstreams) != 1 || indexOf(p) != 0 {
+			t.Errorf("the second takes from %+v, the first takes in a quarter of what others do", p)
+		}
+	}
+}
+
+// TestFirstNodeComparedAtOnce: as soon as there are enough who tell of their ports; a second more at the pace of a slow first
+// node is a second for all.
+func TestFirstNodeComparedAtOnce(t *testing.T) {
+	l := newLine(t, Settings{})
+	l.rates[0], l.rates[1] = 25e6, 25e6
+	for range 2 {
+		l.round(8)
+	}
+	if p := l.top.Announce(l.now, l.report(1)); !p.Seeder {
+		t.Errorf("the second takes from %+v", p)
+	}
+}
+
 // TestSlowSender: several followers one after another that get little prove that it is their upstream.
 func TestSlowSender(t *testing.T) {
 	l := newLine(t, Settings{})
