@@ -11,6 +11,9 @@ const (
 	avoidFor  = 15 * time.Second
 	maxClimb  = 8  // upstreams of upstreams that are looked at
 	hopeless  = 10 // intervals of a stall
+	// deafHead is how many times as long nothing has come to the first node's followers at all before one of them is helped: only
+	// the first node itself can be what is wrong then, or the server.
+	deafHead = 3
 
 	slowShare  = 0.6 // of the best rate: a node below it is looked at closer
 	verySlow   = 0.4 // of the best rate: slow, though its follower is no faster
@@ -156,10 +159,13 @@ func (t *Topology) help(now time.Time, n *node, ups []*node) (_ []*node, seeder 
 	if n.direct {
 		return ups, true
 	}
-	limit := t.maxDirect()
+	limit, patience := t.maxDirect(), hopeless*t.Interval()
 	if len(ups) > 0 && n.cutOff < 2 && ups[0].Done-n.Done <= t.muchLead() {
 		limit = t.o.Heads + 1 // one at a time, for what nobody foresaw
-		if n.Done == 0 || n.class != ordinary || now.Sub(n.stalledAt) < hopeless*t.Interval() {
+		if n.Done == 0 {
+			patience *= deafHead
+		}
+		if n.Done == 0 && !ups[0].direct || n.class != ordinary || now.Sub(n.stalledAt) < patience {
 			return ups, false
 		}
 	} else if a := t.ahead(now, n, ups); a != nil {

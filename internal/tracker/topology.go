@@ -250,6 +250,15 @@ func (t *Topology) update(now time.Time, n *node, r Report) {
 	r.Lost = nil
 	n.Report, n.seen, n.alive, n.lost = r, now, t.alive, false
 	t.seen.MoveToBack(n.inSeen)
+	t.pause()
+}
+
+// pause forgets, once no node fetches, what was learnt of those that did: the next ones may be others, at other switches, and
+// their first one has to be compared again.
+func (t *Topology) pause() {
+	if t.complete == len(t.all) {
+		t.compared, t.headSince, t.good, t.ports = false, time.Time{}, 0, ports{}
+	}
 }
 
 // sample keeps a node's rate and the best of all. A node that resumes finds pieces on its disk many times faster than any port
@@ -388,4 +397,5 @@ func (t *Topology) remove(n *node) {
 	if n.Complete {
 		t.complete--
 	}
+	t.pause()
 }

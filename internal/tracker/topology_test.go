@@ -200,6 +200,34 @@ func TestSlowHead(t *testing.T) {
 	c.want(tell("a", 30), "d")
 }
 
+// TestHeadGetsNothing: a first node that can speak to the tracker only, of an image too small to be sure of a slow one, is not what
+// all others wait for; but they wait as long as an image may need that the server itself is slow with.
+func TestHeadGetsNothing(t *testing.T) {
+	c := newChainTest(t)
+	c.top = NewTopology(Settings{Pieces: 300})
+	began := c.now
+	for c.now.Sub(began) <= deafHead*hopeless*time.Second {
+		c.want(c.announce("a", stalled), "seeder")
+		p := c.announce("b", stalled)
+		if c.now.Sub(began) < deafHead*hopeless*time.Second {
+			c.want(p, "a")
+		} else {
+			c.want(p, "a", "seeder")
+		}
+		c.want(c.announce("c", stalled), "b")
+		c.now = c.now.Add(time.Second)
+	}
+	for done := 20; done < 100; done += 20 {
+		c.announce("a", stalled)
+		c.announce("b", func(r *Report) { r.Done = done })
+		c.now = c.now.Add(time.Second)
+	}
+	c.want(c.announce("b", func(r *Report) { r.Done = 100 }), "seeder") // it overtook
+	if p := c.announce("a", stalled); len(p.Upstreams) == 0 || p.Upstreams[0] != addrOf("b") {
+		t.Errorf("the first takes from %+v", p)
+	}
+}
+
 // TestSlowNode: one in the middle is recognized by what it lacks of its upstream.
 func TestSlowNode(t *testing.T) {
 	c := newChainTest(t)
