@@ -42,3 +42,15 @@ func (e *StallError) Error() string {
 }
 
 func (e *StallError) Unwrap() error { return e.Announce }
+
+// HungError says that pieces wait for the target and it has finished no write for too long. The write under way cannot be
+// called off: until it ends Close does not return.
+type HungError struct {
+	For    time.Duration // how long no write ended and nothing came
+	Pieces int           // pieces that are done
+	Total  int           // pieces of the payload
+}
+
+func (e *HungError) Error() string {
+	return fmt.Sprintf("the disk does not answer: no write has ended for %v, %d of %d pieces done", e.For.Round(time.Second), e.Pieces, e.Total)
+}

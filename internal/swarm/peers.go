@@ -20,7 +20,7 @@ const (
 	banAfter     = 2               // bad pieces that came from one peer alone
 	noSourceWait = 8 * time.Second // for good peers, once a bad one was turned away
 	// busyStall is how much longer than NodeOptions.Stall silence may last while peers are
-	// connected: they may be waiting themselves.
+	// connected, which may be waiting themselves, or while a write is under way.
 	busyStall = 3
 )
 
@@ -259,6 +259,10 @@ func (s *Session) watch() {
 
 func (s *Session) hopeless() error {
 	quiet := s.quietFor()
+	// A controller that died, or a path to network storage, holds a write for ever without an error.
+	if s.o.Stall > 0 && quiet >= busyStall*s.o.Stall && s.writing() {
+		return &HungError{For: quiet, Pieces: int(s.pieces.Load()), Total: s.o.Manifest.Pieces()}
+	}
 	if !s.stalled() {
 		return nil
 	}

@@ -77,6 +77,7 @@ func Join(ctx context.Context, o NodeOptions) (*Session, error) {
 	s.blame.init()
 	s.gauge.pieceLength = o.Manifest.PieceLength
 	s.touch()
+	o.Target = notedTarget{o.Target, s.touch}
 	s.store = newStore(o, storeEvents{
 		index: func(ix *imagefmt.Index) { s.indexed <- ix }, piece: s.gotPiece, bad: s.gotBad, fail: s.fail, odd: s.cannotServe,
 	})
@@ -120,7 +121,7 @@ func (s *Session) start() (err error) {
 }
 
 // Wait returns nil when every piece and every zero extent is on the target, and an error as soon
-// as that cannot be reached any more: *CorruptError, *StallError, the target's write error.
+// as that cannot be reached any more: *CorruptError, *StallError, *HungError, the target's write error.
 // The session goes on seeding after it returned nil.
 func (s *Session) Wait(ctx context.Context) error {
 	select {

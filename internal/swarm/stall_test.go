@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unsafe"
 
@@ -84,4 +85,53 @@ func TestOutageAfterBadPieces(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHungDisk: a write that never ends ends the run.
+func TestHungDisk(t *testing.T) {
+	t.Parallel()
+	im := makeImage(t, 4<<20, 256<<10, imagefmt.Verbatim)
+	r := newRig(t, im, SeederOptions{})
+	target := im.blank()
+	target.hold = make(chan struct{})
+	s := r.join(1, target, func(o *NodeOptions) { o.Stall = time.Second })
+	t.Cleanup(func() { close(target.hold) }) // or the session would never end
+	var he *HungError
+	if err := wait(t, s); !errors.As(err, &he) || he.Pieces < im.manifest.IndexPieces() || he.Total != im.manifest.Pieces() || he.For < busyStall*time.Second {
+		t.Fatalf("error is %v", err)
+	}
+}
+
+// TestSlowDiskIsNotHung: every write that ends is progress, also within a piece.
+func TestSlowDiskIsNotHung(t *testing.T) {
+	im := makeImage(t, 1<<20, 256<<10, imagefmt.Packed)
+	synctest.Test(t, func(t *testing.T) {
+		const limit = busyStall * time.Minute
+		s := &Session{o: NodeOptions{Stall: time.Minute, Manifest: im.manifest}, joined: time.Now(), store: &store{active: 1}}
+		s.blame.init()
+		target := notedTarget{im.blank(), s.touch}
+		for _, progress := range []func(){
+			func() { s.gotPiece(3, 0) },
+			func() { target.WriteAt([]byte("data"), 0) }, //nolint:errcheck // memory
+		} {
+			time.Sleep(limit - 1)
+			if err := s.hopeless(); err != nil {
+				t.Errorf("after a nanosecond less than %v: %v", limit, err)
+			}
+			progress()
+		}
+		time.Sleep(limit - 1)
+		if err := s.hopeless(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(1)
+		var he *HungError
+		if err := s.hopeless(); !errors.As(err, &he) || he.For != limit {
+			t.Errorf("error is %v", err)
+		}
+		s.o.Stall = 0
+		if err := s.hopeless(); err != nil {
+			t.Errorf("without a limit: %v", err)
+		}
+	})
 }

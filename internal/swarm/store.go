@@ -42,6 +42,20 @@ type storeEvents struct {
 	odd   func(piece int, err error) // a piece that was written cannot be served
 }
 
+// notedTarget calls wrote for each write that ended well: a packed piece may be many of them.
+type notedTarget struct {
+	Target
+	wrote func()
+}
+
+func (t notedTarget) WriteAt(b []byte, off int64) (int, error) {
+	n, err := t.Target.WriteAt(b, off)
+	if err == nil {
+		t.wrote()
+	}
+	return n, err
+}
+
 // store is the library's view of the target: chunks are gathered in memory, a whole piece whose
 // SHA-1 is right goes to the target at its extents, and pieces are served from a cache of what was
 // written last or encoded again from the target.

@@ -46,7 +46,7 @@ type NodeOptions struct {
 	Listen   string             // host:port for BitTorrent connections; "" is ":0"
 	CheckRaw bool               // check the raw SHA-256 of every frame before it is written
 	Resume   bool               // look which pieces are on the target already before they are fetched
-	Stall    time.Duration      // no progress for this long ends Wait with *StallError; 0 is never
+	Stall    time.Duration      // no progress for this long ends Wait with *StallError or *HungError; 0 is never
 	Logger   *slog.Logger       // nil is slog.Default
 }
 
