@@ -213,18 +213,24 @@ func (w *planned) close() error {
 	return errors.Join(errs...)
 }
 
-// reopen takes hold of the disks again after close.
+// reopen takes hold of the disks again after close. One that something else holds is opened all the same, and one that cannot be opened does
+// not keep the others from being cleared.
 func (w *planned) reopen() error {
+	var errs []error
 	for _, d := range w.disks {
 		dev, err := disk.Open(d.Disk.Path)
+		var busy *disk.BusyError
+		if errors.As(err, &busy) {
+			w.say(err.Error())
+			dev, err = disk.OpenShared(d.Disk.Path)
+		}
 		if err != nil {
-			return err
+			errs = append(errs, err)
+			continue
 		}
-		if err := dev.CheckTable(d.staged(), d.Disk.LogicalSector, len(d.Kept) > 0); err != nil {
-			return errors.Join(err, dev.Close())
-		}
+		errs = append(errs, dev.CheckTable(d.staged(), d.Disk.LogicalSector, len(d.Kept) > 0))
 		d.dev = dev
 	}
 	w.closed = false
-	return nil
+	return errors.Join(errs...)
 }

@@ -191,22 +191,20 @@ func (w *planned) dismantle(ctx context.Context) error {
 		return nil
 	}
 	errs := []error{w.close()}
+	var stopped []*plannedArray
 	for _, a := range w.arrays {
 		a.dev = nil
-		if a.device != "" {
-			errs = append(errs, md.Stop(ctx, a.device))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	if err := w.reopen(); err != nil {
-		return err
-	}
-	for _, a := range w.arrays {
 		if a.device == "" {
 			continue
 		}
+		err := md.Stop(ctx, a.device)
+		if err == nil {
+			stopped = append(stopped, a)
+		}
+		errs = append(errs, err)
+	}
+	errs = append(errs, w.reopen())
+	for _, a := range stopped {
 		for _, r := range slices.Concat(a.Members, a.Spares) {
 			s, size, err := w.place(r)
 			if err == nil {
