@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"swarmboot/internal/cli"
+	"swarmboot/internal/looptest"
 )
 
 // TestImageScript runs the transcripts of failures: each with its exit code and the proof that nothing was written.
@@ -118,14 +119,6 @@ func filesCmd(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// loop attaches a file to a loop device.
-func loop(t *testing.T, file string) string {
-	t.Helper()
-	dev := strings.TrimSpace(judge(t, "", "losetup", "-f", "--show", file))
-	t.Cleanup(func() { judge(t, "", "losetup", "-d", dev) })
-	return dev
-}
-
 // onTerminal runs a command on a terminal of its own and returns what it shows.
 func onTerminal(t *testing.T, input string, args ...string) string {
 	t.Helper()
@@ -145,7 +138,7 @@ func TestImageBlockDevice(t *testing.T) {
 	makeFS(t, source, part{0, 24 * mib, "ext4"})
 	makeFS(t, target, part{0, 24 * mib, "ext4"})
 	mustRun(t, "image", "create", source, name)
-	dev := loop(t, target)
+	dev := looptest.Attach(t, target)
 	before, err := os.ReadFile(target)
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +175,7 @@ func TestImageSourceInUse(t *testing.T) {
 	dir := t.TempDir()
 	source, name := filepath.Join(dir, "source"), filepath.Join(dir, "img")
 	makeFS(t, source, part{0, 24 * mib, "ext4"})
-	dev, mnt := loop(t, source), t.TempDir()
+	dev, mnt := looptest.Attach(t, source), t.TempDir()
 	judge(t, "", "mount", "-o", "ro", dev, mnt)
 	code, _, msg := runTool(t, "image", "create", dev, name)
 	if code != cli.CodeOther || !strings.Contains(msg, "--force") {
