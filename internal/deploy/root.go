@@ -11,7 +11,7 @@ import (
 
 // inRoot calls f with the deployed root file system mounted read-write on dir. Until f has come to a good end the disk counts
 // as unfinished: a system that is changed in part is not to boot.
-func (e *engine) inRoot(ctx context.Context, f func(dir, device string) error) (err error) {
+func (e *engine) inRoot(ctx context.Context, f func(dir, device string) error) error {
 	if err := e.release(); err != nil {
 		return err
 	}
@@ -20,8 +20,8 @@ func (e *engine) inRoot(ctx context.Context, f func(dir, device string) error) (
 	if err != nil {
 		return fmt.Errorf("root partition: %w", err)
 	}
-	defer release() //nolint:errcheck // loop devices that go away by themselves
-	if err := target.ChangeRoot(ctx, device, func(dir string) error { return f(dir, device) }); err != nil {
+	err = target.ChangeRoot(ctx, device, func(dir string) error { return f(dir, device) })
+	if err := errors.Join(err, release()); err != nil { // a mapped device that stays holds the disks
 		return err
 	}
 	e.w.setWhole(true)
