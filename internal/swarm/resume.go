@@ -33,7 +33,7 @@ func (s *Session) resume(ix *imagefmt.Index) {
 }
 
 func (s *Session) resumePiece(ix *imagefmt.Index, piece int) {
-	raw, err := s.store.adopt(piece)
+	raw, first, err := s.store.adopt(piece)
 	if err != nil {
 		var ve *imagefmt.VerifyError
 		if !errors.As(err, &ve) {
@@ -44,31 +44,33 @@ func (s *Session) resumePiece(ix *imagefmt.Index, piece int) {
 		return
 	}
 	s.torrent.Load().Piece(piece).UpdateCompletion()
-	s.kept.Add(1)
-	s.gotPiece(piece, raw)
+	if first {
+		s.kept.Add(1)
+		s.gotPiece(piece, raw)
+	}
 }
 
-// adopt takes a piece that is on the target as written, if its frames are what the index says.
-func (s *store) adopt(piece int) (raw int64, err error) {
+// adopt takes a piece that is on the target as written, if its frames are what the index says. It says whether the piece was
+// not done before.
+func (s *store) adopt(piece int) (raw int64, first bool, err error) {
 	if !s.gate.enter() {
-		return 0, errClosed
+		return 0, false, errClosed
 	}
 	defer s.gate.leave()
 	s.mu.Lock()
 	r, ix := s.restore, s.index
 	s.mu.Unlock()
 	if err := r.VerifyPiece(piece); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	frames, err := ix.Frames(piece)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	for _, f := range frames {
 		raw += f.RawLen
 	}
 	s.mu.Lock()
-	s.done[piece] = true
-	s.mu.Unlock()
-	return raw, nil
+	defer s.mu.Unlock()
+	return raw, s.setDone(piece), nil
 }

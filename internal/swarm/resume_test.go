@@ -74,3 +74,28 @@ func TestUploadRate(t *testing.T) {
 		t.Errorf("%d bytes in %.2f s: more than %d a second", im.manifest.PayloadLength, took, rate)
 	}
 }
+
+// TestPiecesCountOnce: a piece that is both fetched and found on the disk counts once, whichever comes first.
+func TestPiecesCountOnce(t *testing.T) {
+	t.Parallel()
+	im := makeImage(t, 4<<20, 256<<10, imagefmt.Packed)
+	r := newRig(t, im, SeederOptions{})
+	s := r.join(1, im.blank(), nil)
+	mustWait(t, s)
+	want := s.Stats()
+	piece := im.manifest.IndexPieces() + 1
+	s.resumePiece(s.Index(), piece)
+	if got := s.Stats(); got != want {
+		t.Errorf("found after it was fetched: %+v, was %+v", got, want)
+	}
+	sp := storePiece{s.store, piece, 0}
+	if _, err := sp.WriteAt(im.payload.b[int64(piece)*im.manifest.PieceLength:][:im.manifest.PieceSize(piece)], 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sp.SelfHash(); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Stats(); got != want {
+		t.Errorf("fetched after it was found: %+v, was %+v", got, want)
+	}
+}

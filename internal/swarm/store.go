@@ -36,7 +36,7 @@ var (
 // storeEvents is what a store tells its session. The calls come from many goroutines.
 type storeEvents struct {
 	index func(*imagefmt.Index)      // the index pieces have arrived and are good
-	piece func(piece int, raw int64) // on the target, raw bytes were written
+	piece func(piece int, raw int64) // on the target for the first time, raw bytes were written
 	bad   func(piece int)            // whole, but its SHA-1 is wrong
 	fail  func(error)                // the image cannot be completed
 	odd   func(piece int, err error) // a piece that was written cannot be served
@@ -216,12 +216,14 @@ func (s *store) finish(piece, gen int) (sum metainfo.Hash, err error) {
 		return sum, nil
 	}
 	raw, err := s.accept(piece, a.buf.data)
-	s.end(piece, a, err == nil)
+	first := s.end(piece, a, err == nil)
 	if err != nil {
 		s.on.fail(err)
 		return metainfo.Hash{}, err
 	}
-	s.on.piece(piece, raw)
+	if first {
+		s.on.piece(piece, raw)
+	}
 	return sum, nil
 }
 
@@ -239,21 +241,31 @@ func (s *store) begin(piece, gen int) (*assembly, error) {
 	return a, nil
 }
 
-// end takes a piece out of the memory of what is under way, into the cache if it was written.
-func (s *store) end(piece int, a *assembly, written bool) {
+// end takes a piece out of the memory of what is under way, into the cache if it was written. It says whether the piece is
+// done now and was not before.
+func (s *store) end(piece int, a *assembly, written bool) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, piece)
 	s.waiting -= a.got
 	s.active--
 	if written {
-		s.done[piece] = true
+		first = s.setDone(piece)
 	}
 	if written && piece >= s.manifest.IndexPieces() {
 		s.cache.add(piece, a.buf)
 	}
 	s.cache.release(a.buf)
 	s.changed.Broadcast()
+	return first
+}
+
+// setDone notes that a piece is on the target. It says whether that is new: a piece that is both fetched and found there counts
+// once, or the run would end with others missing. The caller holds s.mu.
+func (s *store) setDone(piece int) (first bool) {
+	first = !s.done[piece]
+	s.done[piece] = true
+	return first
 }
 
 // accept puts a good piece where it belongs: the index to memory, data to the target.
