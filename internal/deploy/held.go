@@ -32,6 +32,7 @@ type held struct {
 	mu    sync.Mutex
 	b     []byte // the first bytes; nil until they are asked for
 	ready int    // bytes of b that are still held back
+	shown []byte // what the disk had in the place of the boot sector when the rest was released
 }
 
 // load reads what is on the disk now; bytes that the image does not have stay as they are.
@@ -95,7 +96,8 @@ func (h *held) Zero(ctx context.Context, off, n int64) error {
 var marks = [][2]int{{0, 512}, {512, 1024}, {1024, 2048}, {3584, 4096}, {65024, 65536}, {65536, 69632}}
 
 // release writes what is held back: the marks last, when all else is on the medium. With boot false the boot sector stays in memory, where it is one:
-// what is on the disk can be mounted then, and no firmware starts from it. What this writes is read back.
+// what is on the disk can be mounted then, and no firmware starts from it. A boot sector that somebody (a hook with a boot loader's installer) has
+// put there meanwhile stays. What this writes is read back.
 func (h *held) release(boot bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -108,6 +110,9 @@ func (h *held) release(boot bool) error {
 	}
 	if until >= h.ready {
 		return nil
+	}
+	if kept, err := h.keepForeign(); err != nil || kept {
+		return err
 	}
 	got := make([]byte, h.ready-until)
 	if err := h.writeWithoutMarks(got, until); err != nil {
@@ -125,8 +130,19 @@ func (h *held) release(boot bool) error {
 	if !bytes.Equal(got, h.b[until:h.ready]) {
 		return cli.WithCode(cli.CodeVerify, fmt.Errorf("%s does not return the first %d bytes as they were written", h.dev.Path(), len(h.b)))
 	}
+	h.shown = make([]byte, until)
 	h.ready = until
-	return nil
+	return readFull(h.dev, h.shown, 0)
+}
+
+// keepForeign lets go of the image's boot sector where the disk has got another one.
+func (h *held) keepForeign() (bool, error) {
+	now := make([]byte, len(h.shown))
+	if err := readFull(h.dev, now, 0); err != nil || bytes.Equal(now, h.shown) {
+		return false, err
+	}
+	h.ready = 0
+	return true, nil
 }
 
 // writeWithoutMarks writes what is held back but for the marks, which stay as they are on the disk, and returns when the medium has it. buf has
