@@ -9,7 +9,7 @@ import (
 // racksWithSlow are two racks of 10 in a chain, in each of which node 3 of 10 is slow, and says so.
 func racksWithSlow(t *testing.T) *line {
 	l := newLine(t, Settings{})
-	l.racks = 10
+	l.racks, l.rates[3], l.rates[13] = 10, 25e6, 25e6
 	for i := range 20 {
 		l.speed[i] = map[bool]int{true: 100, false: 1000}[i%10 == 3]
 	}
@@ -91,7 +91,6 @@ func TestHomeOnlyFromAfar(t *testing.T) {
 // they take as much acquits none.
 func TestSlowStaysSlow(t *testing.T) {
 	l := racksWithSlow(t)
-	l.rates[3], l.rates[13] = 25e6, 25e6
 	for range 480 {
 		l.now = l.now.Add(time.Second)
 		for i := range 20 {
@@ -123,4 +122,49 @@ func TestHomeIsNotSlow(t *testing.T) {
 	l.takesFrom(3, 0)
 	l.complete(5)
 	l.takesFrom(3, 5)
+}
+
+// TestSlowNodeIsRescued: a slow node that gets nothing has the seeder too after a while: its complete upstream may be unable to read
+// what it lacks, and one that lacks the same, and says that it is well, may have a disk that hangs.
+func TestSlowNodeIsRescued(t *testing.T) {
+	for name, upstream := range map[string]int{"complete": 12, "hangs": 3} {
+		t.Run(name, func(t *testing.T) {
+			l := racksWithSlow(t)
+			if upstream == 12 {
+				l.complete(12)
+			}
+			l.takesFrom(13, upstream)
+			r := l.report(13)
+			r.Done, r.Stalled = l.report(3).Done, true
+			told := func() Place {
+				l.now = l.now.Add(time.Second)
+				for i := range 20 {
+					if i == 12 && upstream == 12 {
+						l.complete(i)
+					} else if i != 13 {
+						l.top.Announce(l.now, l.report(i))
+					}
+				}
+				return l.top.Announce(l.now, r)
+			}
+			for range hopeless {
+				if p := told(); p.Seeder || indexOf(p) != upstream {
+					t.Fatalf("helped at once: %+v", p)
+				}
+			}
+			if p := told(); !p.Seeder || indexOf(p) != upstream {
+				t.Errorf("after %d intervals: %+v", hopeless, p)
+			}
+			r.Stalled = false
+			for range int(helpFor/time.Second) - 1 {
+				r.Done++
+				if p := told(); !p.Seeder {
+					t.Errorf("not helped for long: %+v", p)
+				}
+			}
+			if p := told(); p.Seeder {
+				t.Errorf("helped for ever: %+v", p)
+			}
+		})
+	}
 }

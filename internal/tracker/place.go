@@ -160,19 +160,21 @@ func (t *Topology) help(now time.Time, n *node, ups []*node) (_ []*node, seeder 
 		return ups, true
 	}
 	limit, patience := t.maxDirect(), hopeless*t.Interval()
+	stall := now.Sub(n.stalledAt)
 	if len(ups) > 0 && n.cutOff < 2 && ups[0].Done-n.Done <= t.muchLead() {
 		limit = t.o.Heads + 1 // one at a time, for what nobody foresaw
 		if n.Done == 0 {
 			patience *= deafHead
 		}
-		if n.Done == 0 && !ups[0].direct || n.class != ordinary || now.Sub(n.stalledAt) < patience {
+		if n.Done == 0 && !ups[0].direct || stall < patience {
 			return ups, false
 		}
 	} else if a := t.ahead(now, n, ups); a != nil {
 		t.counts.Helped++
 		return append(ups, a), false
 	}
-	if t.direct >= limit || n.slow {
+	// A complete upstream may be unable to read what this one lacks, and one that announces may have a disk that hangs.
+	if t.direct >= limit || n.slow && stall < patience {
 		return ups, false
 	}
 	t.counts.Helped++
