@@ -148,22 +148,6 @@ func (d *Device) discardSpan(off, n int64) error {
 	return d.ioctlPtr(unix.BLKDISCARD, unsafe.Pointer(&span))
 }
 
-// zeroSpan zeroes n bytes at off: by the fast way what are whole sectors, by writing what sticks out on both sides.
-func (d *Device) zeroSpan(off, n int64) error {
-	sector := int64(d.sector)
-	first, last := (off+sector-1)/sector*sector, (off+n)/sector*sector
-	if first >= last {
-		return d.zeroByWriting(off, n)
-	}
-	if err := d.zeroByWriting(off, first-off); err != nil {
-		return err
-	}
-	if err := d.zero(first, last-first); err != nil {
-		return err
-	}
-	return d.zeroByWriting(last, off+n-last)
-}
-
 // Gaps returns what lies between the kept extents of a device of size bytes, from its start to its end: what
 // Clear may be given. The extents may overlap, touch, or reach beyond the end.
 func Gaps(size int64, kept []imagefmt.Extent) []imagefmt.Extent {
