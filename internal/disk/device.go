@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -45,9 +46,10 @@ func (e *BusyError) Error() string {
 }
 
 // Device is a block device opened exclusively, or a regular file that stands
-// for one. ReadAt, WriteAt and Zero may be called concurrently. While it is open nobody can
+// for one. ReadAt, WriteAt and Zero may be called concurrently, with each other and with Share. While it is open nobody can
 // mount the device or a partition of it: Close it first.
 type Device struct {
+	mu     sync.RWMutex // held to read while f is read or written, to write while Share replaces it
 	f      *os.File
 	direct *os.File // what goes past the cache; nil: nothing does
 	path   string
@@ -145,7 +147,9 @@ func (d *Device) SectorSize() int { return d.sector }
 
 // ReadAt fills p from off. Errors other than io.EOF at the end are *IOError.
 func (d *Device) ReadAt(p []byte, off int64) (int, error) {
+	d.mu.RLock()
 	n, err := d.f.ReadAt(p, off)
+	d.mu.RUnlock()
 	switch {
 	case err == nil:
 		return n, nil
@@ -216,7 +220,8 @@ func (d *Device) DropCaches() error {
 	return nil
 }
 
-// Close releases the device without syncing it.
+// Close releases the device without syncing it. It does not wait for reads under way, which a disk may never answer; the kernel
+// lets go of the device when the last one has ended.
 func (d *Device) Close() error {
 	if d.direct != nil {
 		_ = d.direct.Close() // it has nothing of its own to lose

@@ -46,6 +46,8 @@ func (d *Device) EndDirect() error {
 
 // write picks the way that p can take.
 func (d *Device) write(p []byte, off int64) (int, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
 	if d.direct == nil || len(p) == 0 || (off|int64(len(p)))%directGrain != 0 || uintptr(unsafe.Pointer(&p[0]))%directMemory != 0 {
 		return d.f.WriteAt(p, off)
 	}

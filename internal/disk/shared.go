@@ -11,7 +11,8 @@ import (
 
 // Share gives up the exclusive hold on a block device while it stays open: partitions of it become members of an array, or are
 // mounted, which the kernel wants for itself. It is locked against udev, which otherwise has the kernel read the table again as soon as somebody
-// who wrote to the disk closes it (systemd.io/BLOCK_DEVICE_LOCKING). It does nothing for a regular file.
+// who wrote to the disk closes it (systemd.io/BLOCK_DEVICE_LOCKING). Reads and writes under way are waited for: the kernel
+// keeps the hold until the last has ended. It does nothing for a regular file.
 func (d *Device) Share() error {
 	if !d.block || d.shared {
 		return nil
@@ -26,8 +27,10 @@ func (d *Device) Share() error {
 		return err
 	}
 	_ = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) // who has the lock already is looking at the disk for a moment only
+	d.mu.Lock()
 	old := d.f
 	d.f, d.shared = f, true
+	d.mu.Unlock()
 	if err := old.Close(); err != nil {
 		return &IOError{d.path, "close", -1, bare(err)}
 	}

@@ -65,6 +65,8 @@ func (d *Device) zero(off, n int64) error {
 }
 
 func (d *Device) zeroFast(off, n int64) error {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
 	if !d.block {
 		return unix.Fallocate(int(d.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
 	}
