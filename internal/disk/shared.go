@@ -26,7 +26,8 @@ func (d *Device) Share() error {
 		f.Close()
 		return err
 	}
-	_ = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) // who has the lock already is looking at the disk for a moment only
+	// Who has the lock already is looking at the disk for a moment only.
+	_ = retry(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }, unix.EWOULDBLOCK)
 	d.mu.Lock()
 	old := d.f
 	d.f, d.shared = f, true

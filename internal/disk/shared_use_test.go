@@ -2,7 +2,12 @@ package disk
 
 import (
 	"context"
+	"errors"
+	"os"
 	"testing"
+	"testing/synctest"
+
+	"golang.org/x/sys/unix"
 )
 
 // concurrent is what is done to a device by several at once.
@@ -58,5 +63,34 @@ func TestUseWaitsForShare(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// udev may be looking at the disk when it begins to be shared.
+func TestShareLocksWhenUdevIsDone(t *testing.T) {
+	dev := loop(t, sparse(t, 8*mib))
+	d := open(t, dev)
+	lock := func(f *os.File, how int) error { return unix.Flock(int(f.Fd()), how|unix.LOCK_NB) }
+	udev, err := os.Open(dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udev.Close()
+	if err := lock(udev, unix.LOCK_SH); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		shared := make(chan error)
+		go func() { shared <- d.Share() }()
+		synctest.Wait() // it has found the lock taken
+		if err := lock(udev, unix.LOCK_UN); err != nil {
+			t.Error(err)
+		}
+		if err := <-shared; err != nil {
+			t.Error(err)
+		}
+	})
+	if err := lock(udev, unix.LOCK_SH); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("udev may have the kernel read the table: %v", err)
 	}
 }
