@@ -15,6 +15,9 @@ import (
 // mountPrefix begins the names of the directories that file systems of the disks are mounted on; the ID of the process follows.
 const mountPrefix = "swarmboot-mount-"
 
+// mapPrefix begins the names of the devices that roots in several pieces are put together to; the ID of the process follows.
+const mapPrefix = "swarmboot-root-"
+
 // mountDir makes a directory to mount on.
 func mountDir() (string, error) {
 	// A bare initramfs has no /tmp.
@@ -24,15 +27,16 @@ func mountDir() (string, error) {
 	return os.MkdirTemp("", fmt.Sprintf("%s%d-", mountPrefix, os.Getpid()))
 }
 
-// UnmountLeft unmounts what processes of ours have left mounted that were killed: their disk could not be deployed to again. What
-// a process that still runs has mounted stays.
+// UnmountLeft unmounts what processes of ours have left mounted that were killed, and removes the devices that they have mapped: their disk could
+// not be deployed to again. What a process that still runs has mounted or mapped stays. (The kernel removes their loop devices itself.)
 func UnmountLeft() error {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return err
 	}
 	var errs []error
-	left := leftMounts(string(b), os.TempDir(), func(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) })
+	runs := func(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
+	left := leftMounts(string(b), os.TempDir(), runs)
 	for _, dir := range left {
 		if err := unix.Unmount(dir, 0); err != nil {
 			errs = append(errs, fmt.Errorf("unmount %s, which a process that has ended has left: %w", dir, err))
@@ -44,6 +48,11 @@ func UnmountLeft() error {
 		_ = os.Remove(dir)
 		if parent := filepath.Dir(dir); parent != filepath.Clean(os.TempDir()) {
 			_ = os.Remove(parent)
+		}
+	}
+	for _, name := range leftMaps("/", runs) {
+		if err := (&Mapped{name: name}).Close(); err != nil {
+			errs = append(errs, fmt.Errorf("left by a process that has ended: %w", err))
 		}
 	}
 	return errors.Join(errs...)
@@ -61,10 +70,28 @@ func leftMounts(info, tmp string, runs func(pid int) bool) (left []string) {
 		if !ok {
 			continue
 		}
-		id, _, _ := strings.Cut(rest, "-")
-		if pid, err := strconv.Atoi(id); err == nil && pid > 0 && !runs(pid) {
+		if id, _, _ := strings.Cut(rest, "-"); ended(id, runs) {
 			left = append([]string{f[4]}, left...)
 		}
 	}
 	return left
+}
+
+// leftMaps finds, in sysfs below root, the names of mapped devices of RootDevice whose process does not run.
+func leftMaps(root string, runs func(pid int) bool) (left []string) {
+	files, _ := filepath.Glob(filepath.Join(root, "sys/block/dm-*/dm/name")) // the pattern is a good one
+	for _, file := range files {
+		b, _ := os.ReadFile(file) // gone meanwhile: no name
+		name := strings.TrimSpace(string(b))
+		if id, ours := strings.CutPrefix(name, mapPrefix); ours && ended(id, runs) {
+			left = append(left, name)
+		}
+	}
+	return left
+}
+
+// ended says whether id is that of a process, which does not run.
+func ended(id string, runs func(pid int) bool) bool {
+	pid, err := strconv.Atoi(id)
+	return err == nil && pid > 0 && !runs(pid)
 }

@@ -1,6 +1,8 @@
 package target
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 )
@@ -20,6 +22,27 @@ short
 	got := leftMounts(info, "/tmp", func(pid int) bool { return pid == 18 })
 	want := []string{"/tmp/swarmboot-mount-17-9/2", "/tmp/swarmboot-mount-17-123/root", "/tmp/swarmboot-mount-17-123"}
 	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// So are devices that they have mapped.
+func TestLeftMaps(t *testing.T) {
+	root := t.TempDir()
+	for device, name := range map[string]string{
+		"dm-0": "vg0-root", "dm-1": "swarmboot-root-17", "dm-2": "swarmboot-root-18", "dm-3": "swarmboot-root-x", "dm-4": "swarmboot-root-", "dm-5": "my-swarmboot-root-17",
+		"dm-6": "swarmboot-root-17-1", "dm-7": "swarmboot-root--17", "dm-8": "swarmboot-root-0", "dm-9": "swarmboot-root-19",
+	} {
+		path := filepath.Join(root, "sys/block", device, "dm/name")
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(name+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := leftMaps(root, func(pid int) bool { return pid == 18 })
+	if want := []string{"swarmboot-root-17", "swarmboot-root-19"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

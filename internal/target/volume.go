@@ -66,7 +66,7 @@ func RootDevice(ctx context.Context, m *imagefmt.Manifest, device func(n int) st
 	for _, s := range v.Segments {
 		runs = append(runs, Run{device(s.Partition), s.Off, s.Len})
 	}
-	mapped, err := MapRuns(ctx, fmt.Sprintf("swarmboot-root-%d", os.Getpid()), runs)
+	mapped, err := MapRuns(ctx, fmt.Sprint(mapPrefix, os.Getpid()), runs)
 	if err != nil {
 		return "", nil, fmt.Errorf("logical volume %s: %w", v.Name, err)
 	}

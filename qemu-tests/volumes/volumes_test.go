@@ -231,7 +231,7 @@ func TestVolumeInPieces(t *testing.T) {
 		t.Errorf("the stick is not there, or not removable: %+v", w.Hooks)
 	}
 	said := volnode(ctx, t, vm)
-	for what, want := range map[string]string{"big": big, "hostname": "in-pieces", "sector": "4096"} {
+	for what, want := range map[string]string{"big": big, "hostname": "in-pieces", "sector": "4096", "mapped": "swarmboot-root-own"} {
 		if said[what] != want {
 			t.Errorf("%s: %q, want %q", what, said[what], want)
 		}

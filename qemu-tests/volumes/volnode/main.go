@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"swarmboot/internal/md"
+	"swarmboot/internal/target"
 )
 
 // config keeps LVM from waiting for an udev that is not there.
@@ -33,6 +35,9 @@ func main() {
 
 func look(ctx context.Context) error {
 	if err := md.Modprobe(ctx, "dm_mod"); err != nil {
+		return err
+	}
+	if err := removeLeft(ctx); err != nil {
 		return err
 	}
 	for _, line := range []string{"vgchange -ay vg0", "vgck vg0", "lvs --noheadings -o lv_name,lv_active,seg_pe_ranges vg0"} {
@@ -67,4 +72,32 @@ func look(ctx context.Context) error {
 		fmt.Printf("VOLUME %s: %s\n", what, strings.TrimSpace(string(b)))
 	}
 	return nil
+}
+
+// removeLeft has a device that a killed deployment has mapped removed, and tells what stays: that of a process that runs.
+func removeLeft(ctx context.Context) error {
+	const ended = 1 << 22 // no process has this ID: it is the limit (proc_sys_kernel(5), pid_max)
+	run := []target.Run{{Device: "/dev/vda2", Len: 1 << 20}}
+	if _, err := target.MapRuns(ctx, fmt.Sprint("swarmboot-root-", ended), run); err != nil {
+		return err
+	}
+	own, err := target.MapRuns(ctx, fmt.Sprint("swarmboot-root-", os.Getpid()), run)
+	if err != nil {
+		return err
+	}
+	if err := target.UnmountLeft(); err != nil {
+		return err
+	}
+	names, err := filepath.Glob("/sys/block/dm-*/dm/name")
+	if err != nil {
+		return err
+	}
+	for _, file := range names {
+		name, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("VOLUME mapped: %s\n", strings.TrimSpace(strings.Replace(string(name), fmt.Sprint(os.Getpid()), "own", 1)))
+	}
+	return own.Close()
 }
