@@ -23,8 +23,8 @@ func (e *LockdownError) Unwrap() error { return e.Err }
 
 // Load finds the boot entry of the deployed image, has the kernel load it (kexec_file_load, straight
 // from the mounted file systems: a copy would cost the memory that small nodes lack) and leaves
-// nothing mounted. device(n) is the node of partition n, of the whole disk for n = 0; the disk must not be open
-// exclusively. The drivers of the file systems must be there. *LockdownError, *NoKernelError.
+// nothing mounted; what it could not undo once the kernel is loaded is Entry.Left. device(n) is the node of partition n, of the whole
+// disk for n = 0; the disk must not be open exclusively. The drivers of the file systems must be there. *LockdownError, *NoKernelError.
 func Load(ctx context.Context, m *imagefmt.Manifest, device func(n int) string, o CmdlineOptions) (e Entry, err error) {
 	unix.Sync()
 	dir, err := mountDir()
@@ -32,7 +32,7 @@ func Load(ctx context.Context, m *imagefmt.Manifest, device func(n int) string, 
 		return Entry{}, fmt.Errorf("load kernel: %w", err)
 	}
 	mounts := mounter{dir: dir}
-	defer func() { err = errors.Join(err, mounts.close()) }()
+	defer func() { err = mounts.finish(&e, err) }()
 	fsUUID, err := mounts.mountAll(ctx, m, device)
 	if err != nil {
 		return Entry{}, fmt.Errorf("load kernel: %w", err)
@@ -112,6 +112,16 @@ func (m *mounter) mount(device string, p imagefmt.Partition) error {
 	}
 	m.trees = append(m.trees, Tree{p.Number, dir})
 	return nil
+}
+
+// finish undoes everything after a load that ended with err. What cannot be undone is no failure once the kernel is loaded: that one will not see it.
+func (m *mounter) finish(e *Entry, err error) error {
+	left := m.close()
+	if err == nil {
+		e.Left = left
+		return nil
+	}
+	return errors.Join(err, left)
 }
 
 // close unmounts everything and removes the directories.

@@ -7,6 +7,7 @@ type Entry struct {
 	Kernel  File
 	Initrd  File // empty Path: none
 	Cmdline string
+	Left    error // what of the mounts could not be undone; nil: nothing is left
 }
 
 // File names a file in the file system of a partition of the deployed disk.
