@@ -64,7 +64,10 @@ func (r *reporter) step(ctx context.Context, s step) error {
 		return nil
 	}
 	if ctx.Err() != nil {
-		return cli.WithCode(cli.CodeInterrupted, fmt.Errorf("%s: interrupted: %w", s.name, ctx.Err()))
+		if !errors.Is(err, ctx.Err()) { // the disk may have failed too
+			err = fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+		return cli.WithCode(cli.CodeInterrupted, fmt.Errorf("%s: interrupted: %w", s.name, err))
 	}
 	return cli.WithCode(code(err), fmt.Errorf("%s: %w", s.name, err))
 }
