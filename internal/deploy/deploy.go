@@ -291,13 +291,21 @@ func fillStats(p *event.Progress, s swarm.Stats) {
 
 // verify checks that the map of pieces is whole and, with readback, that the device returns what was written.
 func (e *engine) verify(ctx context.Context) error {
-	if s := e.session.Stats(); s.PiecesDone != s.PiecesTotal {
-		return cli.WithCode(cli.CodeVerify, fmt.Errorf("only %d of %d pieces are on the disk", s.PiecesDone, s.PiecesTotal))
+	if err := wholeMap(e.session.Stats()); err != nil {
+		return err
 	}
 	if e.o.Verify != params.VerifyReadBack {
 		return nil
 	}
 	return e.w.readBack(ctx, e.index)
+}
+
+// wholeMap refuses a map of pieces that lacks some, or has counted one twice.
+func wholeMap(s swarm.Stats) error {
+	if s.PiecesDone == s.PiecesTotal {
+		return nil
+	}
+	return cli.WithCode(cli.CodeVerify, fmt.Errorf("the image has %d pieces, and %d were counted on the disk", s.PiecesTotal, s.PiecesDone))
 }
 
 // leaveSwarm ends the session; its counters stay in the reports.

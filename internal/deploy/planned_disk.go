@@ -291,10 +291,14 @@ func (w *planned) undo() {
 			errs = append(errs, err)
 			continue
 		}
-		w.say(d.Disk.Path + " is not whole: its partition table was cleared, it does not boot")
+		what := "partition table was"
+		if d.Table.Kind == imagefmt.TableNone {
+			what = "superblocks were"
+		}
+		w.say(fmt.Sprintf("%s is not whole: its %s cleared, it does not boot", d.Disk.Path, what))
 	}
 	if err := errors.Join(errs...); err != nil {
-		w.say(fmt.Sprintf("the disks are not whole and could not be cleared: %v", err))
+		w.say(fmt.Sprintf("what is not whole could not all be cleared: %v", err))
 	}
 }
 
