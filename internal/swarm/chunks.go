@@ -112,9 +112,10 @@ func uploaded(t *torrent.Torrent) int64 {
 	return st.BytesWrittenData.Int64()
 }
 
-// addTorrent gives the library the torrent, with what is on the target already, and asks for what
-// can be used.
+// addTorrent gives the library the torrent, with what is on the target already, and asks for what is wanted.
 func (s *Session) addTorrent() error {
+	s.torrentMu.Lock()
+	defer s.torrentMu.Unlock()
 	mi := s.o.Metainfo
 	t, _ := s.client.AddTorrentOpt(torrent.AddTorrentOpts{
 		InfoHash:                 mi.InfoHash,
@@ -132,13 +133,22 @@ func (s *Session) addTorrent() error {
 		}
 	})
 	s.torrent.Store(t)
-	// After the torrent is there: afterIndex looks in the other order.
-	if ix := s.index.Load(); ix != nil {
-		t.DownloadPieces(ix.IndexPieces(), ix.Pieces())
-	} else {
-		t.DownloadPieces(0, s.o.Manifest.IndexPieces())
+	for piece, wanted := range s.wanted {
+		if wanted {
+			t.DownloadPieces(piece, piece+1)
+		}
 	}
 	return nil
+}
+
+// want asks the library for the pieces from begin to end.
+func (s *Session) want(begin, end int) {
+	s.torrentMu.Lock()
+	defer s.torrentMu.Unlock()
+	for piece := begin; piece < end; piece++ {
+		s.wanted[piece] = true
+	}
+	s.torrent.Load().DownloadPieces(begin, end)
 }
 
 // timed hears how fast a long message came: a large chunk.

@@ -40,10 +40,12 @@ func (s *Session) resumePiece(ix *imagefmt.Index, piece int) {
 			// What cannot be read may still be written: disks replace bad sectors then.
 			s.log.Warn("a piece on the disk cannot be checked, it is fetched", "piece", piece, "err", err)
 		}
-		s.torrent.Load().DownloadPieces(piece, piece+1)
+		s.want(piece, piece+1)
 		return
 	}
+	s.torrentMu.Lock()
 	s.torrent.Load().Piece(piece).UpdateCompletion()
+	s.torrentMu.Unlock()
 	if first {
 		s.kept.Add(1)
 		s.gotPiece(piece, raw)

@@ -1,7 +1,10 @@
 package swarm
 
 import (
+	"sync"
 	"testing"
+
+	"github.com/anacrolix/torrent"
 
 	"swarmboot/imagefmt"
 )
@@ -97,5 +100,64 @@ func TestPiecesCountOnce(t *testing.T) {
 	}
 	if got := s.Stats(); got != want {
 		t.Errorf("fetched after it was found: %+v, was %+v", got, want)
+	}
+}
+
+// heldReads is a disk that answers no read until hold is closed.
+type heldReads struct {
+	*memFile
+	asked, hold chan struct{}
+}
+
+func (f heldReads) ReadAt(p []byte, off int64) (int, error) {
+	select {
+	case f.asked <- struct{}{}:
+	default:
+	}
+	<-f.hold
+	return f.memFile.ReadAt(p, off)
+}
+
+// TestResumeTakesSmallChunks: joining the swarm anew while the disk is looked through asks for nothing that was not looked at yet,
+// and the library learns what is found later.
+func TestResumeTakesSmallChunks(t *testing.T) {
+	t.Parallel()
+	im := makeImage(t, 8<<20, 256<<10, imagefmt.Packed)
+	r := newRig(t, im, SeederOptions{})
+	target := im.blank()
+	s := r.join(1, target, nil)
+	mustWait(t, s)
+	data := im.manifest.IndexPieces()
+	frames, err := s.Index().Frames(data + 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	target.b[frames[0].Extents[0].Off]++
+
+	held := heldReads{target, make(chan struct{}, 1), make(chan struct{})}
+	release := sync.OnceFunc(func() { close(held.hold) })
+	s = r.join(1, held, func(o *NodeOptions) { o.Resume = true })
+	t.Cleanup(release) // or the session would never end
+	<-held.asked
+	if err := s.takeSmallChunks(); err != nil {
+		t.Fatal(err)
+	}
+	for piece := data; piece < im.manifest.Pieces(); piece++ {
+		if s.torrent.Load().Piece(piece).State().Priority != torrent.PiecePriorityNone {
+			t.Errorf("piece %d is asked for before the disk was looked at", piece)
+		}
+	}
+	release()
+	mustWait(t, s)
+	im.check(t, target)
+	st := s.Stats()
+	if kept := st.PiecesTotal - data - 1; st.PiecesKept != kept || st.PiecesDone != st.PiecesTotal {
+		t.Errorf("stats: %+v, want %d pieces kept", st, kept)
+	}
+	for piece := range im.manifest.Pieces() {
+		if !s.torrent.Load().Piece(piece).State().Complete && piece != data+2 { // of what was fetched the library tells itself
+			t.Errorf("the library lacks piece %d", piece)
+		}
 	}
 }

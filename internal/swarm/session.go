@@ -59,6 +59,11 @@ type Session struct {
 
 	mu          sync.Mutex
 	announceErr error
+
+	// torrentMu is held while the library is given the torrent, and by what tells it of pieces: takeSmallChunks gives it the torrent
+	// anew, which then has to hear the same. The library's own lock is taken below it.
+	torrentMu sync.Mutex
+	wanted    []bool // pieces that the library is to fetch
 }
 
 // Join starts to fetch. The context ends the session's background work like Close does.
@@ -73,6 +78,7 @@ func Join(ctx context.Context, o NodeOptions) (*Session, error) {
 		o: o, log: o.Logger, joined: time.Now(),
 		finished: make(chan struct{}), failed: make(chan struct{}),
 		indexed: make(chan *imagefmt.Index, 1), wake: make(chan struct{}, 1),
+		wanted: make([]bool, o.Manifest.Pieces()),
 	}
 	s.blame.init()
 	s.gauge.pieceLength = o.Manifest.PieceLength
@@ -114,6 +120,7 @@ func (s *Session) start() (err error) {
 	if err := s.addTorrent(); err != nil {
 		return errors.Join(err, s.client.close())
 	}
+	s.want(0, s.o.Manifest.IndexPieces())
 	s.work.Go(s.announceLoop)
 	s.work.Go(s.watch)
 	s.work.Go(s.afterIndex)
@@ -222,7 +229,7 @@ func (s *Session) afterIndex() {
 	if s.o.Resume {
 		s.work.Go(func() { s.resume(ix) })
 	} else {
-		s.torrent.Load().DownloadPieces(ix.IndexPieces(), ix.Pieces())
+		s.want(ix.IndexPieces(), ix.Pieces())
 	}
 	if err := s.writeZeros(ix.Zero()); err != nil {
 		if s.ctx.Err() == nil {
