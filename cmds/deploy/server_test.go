@@ -50,6 +50,9 @@ func newServer(t *testing.T, rate int64) *testServer {
 	mux.Handle("GET /announce", s.tracker)
 	mux.Handle("GET /scrape", s.tracker)
 	mux.HandleFunc("POST /api/v1/nodes", s.report)
+	mux.HandleFunc("GET /api/v1/profile", func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "{}") //nolint:errcheck // the node has gone
+	})
 	mux.HandleFunc("GET /layouts/{name}", func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		text, ok := s.layouts[r.PathValue("name")]

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"slices"
@@ -166,18 +165,14 @@ func partExtent(m *imagefmt.Manifest, n int) (imagefmt.Partition, error) {
 	return m.Table.Partitions[i], nil
 }
 
-// profile gets the profile of a node, with attempts until patience is over. A server that has no profiles at all gives an
-// empty one.
+// profile gets the profile of a node, with attempts until patience is over. The server has an answer for every node, an empty one where it has no
+// profiles: 404 comes from something else, such as a proxy, and the node would go on without a name.
 func (c *client) profile(ctx context.Context, node string, patience time.Duration, say func(string)) (*params.Profile, error) {
 	b, err := c.fetch(ctx, c.base+"/api/v1/profile?node="+url.QueryEscape(node), params.MaxProfile, patience, say)
-	var se *statusError
-	switch {
-	case err == nil:
-		return params.ParseProfile(b)
-	case errors.As(err, &se) && se.Status == http.StatusNotFound:
-		return &params.Profile{}, nil
+	if err != nil {
+		return nil, err
 	}
-	return nil, err
+	return params.ParseProfile(b)
 }
 
 // hasIdentity says whether the deployed system is to be changed.

@@ -43,7 +43,7 @@ func TestClientProfile(t *testing.T) {
 	}{
 		{"empty", []int{200}, "{}", "", 0, 1},
 		{"after a while", []int{503, 500, 200}, `{"hostname":"a"}`, "", 0, 3},
-		{"server without profiles", []int{404}, "", "", 0, 1},
+		{"not our server", []int{404}, "<html>", "/api/v1/profile?node=52%3A54%3A00%3Aaa%3Abb%3Acc: the server says 404", cli.CodeUsage, 1},
 		{"wrong on the server", []int{422}, "a.yaml:1:1: x\nb.yaml:2:2: y\n", "the server says: a.yaml:1:1: x; b.yaml:2:2: y", cli.CodeUsage, 1},
 		{"unknown field", []int{200}, `{"hostnam":"a"}`, `unknown field "hostnam"`, cli.CodeOther, 1},
 		{"wrong value", []int{200}, `{"hostname":"a_b"}`, `hostname: "a_b"`, cli.CodeOther, 1},
