@@ -9,8 +9,12 @@ const (
 	helpFor   = 10 * time.Second
 	leastHelp = 2 * time.Second
 	avoidFor  = 15 * time.Second
-	maxClimb  = 8  // upstreams of upstreams that are looked at
-	hopeless  = 10 // intervals of a stall
+	// believed is how many losses of upstreams are taken for the upstreams' fault. A node behind a switch that keeps ports apart
+	// reaches none of them, and nobody should lose his place for it. That it gets along proves nothing: it keeps the connection to
+	// the seeder until it has one to a node.
+	believed = 2
+	maxClimb = 8  // upstreams of upstreams that are looked at
+	hopeless = 10 // intervals of a stall
 	// deafHead is how many times as long nothing has come to the first node's followers at all before one of them is helped: only
 	// the first node itself can be what is wrong then, or the server.
 	deafHead = 3
@@ -169,7 +173,7 @@ func (t *Topology) help(now time.Time, n *node, ups []*node) (_ []*node, seeder 
 		if n.Done == 0 && !ups[0].direct || stall < patience {
 			return ups, false
 		}
-	} else if a := t.ahead(now, n, ups); a != nil {
+	} else if a := t.ahead(now, n, ups); a != nil && (n.losses <= believed || t.direct >= limit) {
 		t.counts.Helped++
 		return append(ups, a), false
 	}

@@ -139,6 +139,7 @@ type node struct {
 	cutOff     int       // of them, while its upstream had more than it
 	stalledAt  time.Time // the first of them
 	helpUntil  time.Time
+	losses     int   // reports of upstreams that it lost
 	avoid      *node // it lost the connection to this one
 	avoidUntil time.Time
 	trial      trial
@@ -236,11 +237,15 @@ func (t *Topology) update(now time.Time, n *node, r Report) {
 		// If that one were there it would have been waiting too, and have said so, or sent something.
 		n.ups[0].lost = true
 	}
+	lost := false
 	for _, a := range r.Lost {
 		if up := t.addrs[a]; up != nil && up != n {
-			up.lost = true
-			n.avoid, n.avoidUntil = up, now.Add(avoidFor)
+			up.lost = up.lost || n.losses < believed
+			n.avoid, n.avoidUntil, lost = up, now.Add(avoidFor), true
 		}
+	}
+	if lost {
+		n.losses++
 	}
 	t.bytes = max(t.bytes, float64(r.Left))
 	t.sample(now, n, r)
