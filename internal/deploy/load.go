@@ -40,6 +40,9 @@ func (e *engine) load(ctx context.Context) error {
 		return err
 	}
 	e.loaded = true
+	if entry.Left != nil {
+		e.rep.warn("still mounted beside the loaded kernel: " + entry.Left.Error())
+	}
 	e.rep.say(fmt.Sprintf("loaded %s (%s)", entry.Kernel.Path, entry.Cmdline))
 	return nil
 }
