@@ -45,8 +45,11 @@ func (s *Session) queueCap() int {
 func (s *Session) callbacks() torrent.Callbacks {
 	return torrent.Callbacks{
 		ReceivedUsefulData: []func(torrent.ReceivedUsefulDataEvent){s.gotChunk},
-		PeerConnClosed:     func(*torrent.PeerConn) { s.wakeUp() },
-		ReadMessage:        s.keepFromAsking,
+		PeerConnClosed: func(pc *torrent.PeerConn) {
+			s.offers.Delete(pc)
+			s.wakeUp()
+		},
+		ReadMessage: s.keepFromAsking,
 		// It runs before the library takes the peer's limit from the message.
 		ReadExtendedHandshake: func(_ *torrent.PeerConn, m *pp.ExtendedHandshakeMessage) {
 			if q := s.queueCap(); m.Reqq == 0 || m.Reqq > q {
@@ -68,28 +71,35 @@ func ours(pc *torrent.PeerConn) bool {
 // keepFromAsking lets the library believe that ordinary clients choke this node, while chunks are
 // larger than they serve. What they ask for is served. The library's lock is held.
 func (s *Session) keepFromAsking(pc *torrent.PeerConn, m *pp.Message) {
-	if m.Keepalive || (m.Type != pp.Unchoke && m.Type != pp.AllowedFast) || s.small.Load() || ours(pc) {
+	if m.Keepalive || s.small.Load() {
 		return
 	}
-	m.Type = pp.Choke
-	s.offered.Store(true)
+	switch m.Type {
+	case pp.Unchoke, pp.AllowedFast:
+		if !ours(pc) {
+			m.Type = pp.Choke
+			s.offers.Store(pc, nil)
+		}
+	case pp.Choke:
+		s.offers.Delete(pc)
+	}
 }
 
 // onlyOrdinary says that ordinary clients offer what nobody else sends.
 func (s *Session) onlyOrdinary() bool {
-	if s.small.Load() || !s.offered.Load() || s.complete() || s.writing() {
+	quiet := s.quietFor()
+	if quiet <= aloneWait || s.small.Load() || s.complete() || s.writing() {
 		return false
 	}
-	quiet := s.quietFor()
-	if quiet > stallAfter {
-		return true
-	}
+	offered := false
 	for _, pc := range s.torrent.Load().PeerConns() {
-		if ours(pc) {
+		if _, ok := s.offers.Load(pc); ok {
+			offered = offered || s.store.lacks(pc.PeerPieces().Contains)
+		} else if quiet <= stallAfter && ours(pc) {
 			return false
 		}
 	}
-	return quiet > aloneWait
+	return offered
 }
 
 // takeSmallChunks joins the swarm anew; pieces that were under way are lost.

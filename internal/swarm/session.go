@@ -49,7 +49,8 @@ type Session struct {
 
 	pieces, raw, kept            atomic.Int64
 	chunks, uploaded             atomic.Int64 // received; sent before the swarm was joined anew
-	small, offered               atomic.Bool  // chunks are small; ordinary clients would send some
+	small                        atomic.Bool  // chunks are small
+	offers                       sync.Map     // *torrent.PeerConn of ordinary clients that would send some
 	zeroed                       atomic.Bool
 	fromServer, fromNodes, wrong atomic.Int64
 	progress                     atomic.Int64 // nanoseconds from joined to the last useful byte or write

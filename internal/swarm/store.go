@@ -126,6 +126,18 @@ func (s *store) OpenTorrent(context.Context, *metainfo.Info, metainfo.Hash) (sto
 	}, nil
 }
 
+// lacks says whether a piece that a peer has is not done.
+func (s *store) lacks(has func(piece uint32) bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for piece, done := range s.done {
+		if !done && has(uint32(piece)) {
+			return true
+		}
+	}
+	return false
+}
+
 // shut makes calls from the library fail; gate.close waits for those under way.
 func (s *store) shut() {
 	s.mu.Lock()
