@@ -24,6 +24,8 @@ const (
 	// keepConns is up to how many nodes of an image keep their connection between announces. A
 	// kept one costs net/http about 20 KB, a new one some 40 µs.
 	keepConns = 4096
+	// rejoin is how soon after a start of the server the nodes of before have announced: they try every 5 s at least, and a half.
+	rejoin = 10 * time.Second
 )
 
 // Options are the settings of New. The zero value is good.
@@ -50,6 +52,10 @@ type image struct {
 	nodes      *Topology
 	others     *others
 	downloaded int
+
+	registered time.Time
+	older      bool // a node came without BEP 3's "started": there was a swarm before this server
+	left       bool // a node said goodbye
 }
 
 var (
@@ -152,11 +158,14 @@ func (t *Tracker) announce(req request, from netip.AddrPort, local netip.Addr) (
 
 func (t *Tracker) announceNode(im *image, now time.Time, req request, from netip.AddrPort, local netip.Addr) (reply, error) {
 	rep := reply{interval: im.nodes.Interval()}
+	known := im.nodes.Knows(req.node)
+	im.older = im.older || !known && req.event != "started"
 	if req.event == "stopped" {
+		im.left = true
 		im.nodes.Leave(req.node, req.run)
 		return rep, nil
 	}
-	if !im.nodes.Knows(req.node) && im.nodes.Len() >= t.o.MaxPeers {
+	if !known && im.nodes.Len() >= t.o.MaxPeers {
 		return rep, errFull
 	}
 	place := im.nodes.Announce(now, Report{
@@ -279,6 +288,8 @@ func (t *Tracker) Register(infoHash [20]byte, pieces int) {
 			pieces: pieces,
 			nodes:  NewTopology(Settings{Interval: t.o.Interval, Pieces: pieces}),
 			others: newOthers(otherInterval),
+
+			registered: t.o.Now(),
 		}
 	}
 }
@@ -298,7 +309,8 @@ func (t *Tracker) SetSeeder(port int) {
 	t.seeder = uint16(port)
 }
 
-// Needed says whether an unfinished node depends on the node.
+// Needed says whether an unfinished node depends on the node. Right after the server was started again nobody can tell: those that
+// take from it may not have announced, nor itself.
 func (t *Tracker) Needed(infoHash [20]byte, node string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -306,6 +318,10 @@ func (t *Tracker) Needed(infoHash [20]byte, node string) bool {
 	if im == nil {
 		return false
 	}
-	im.nodes.Expire(t.o.Now())
+	now := t.o.Now()
+	im.nodes.Expire(now)
+	if now.Sub(im.registered) < rejoin && (im.older || !im.left && !im.nodes.Knows(node)) {
+		return true
+	}
 	return im.nodes.Needed(node)
 }

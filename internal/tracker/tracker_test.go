@@ -113,14 +113,14 @@ func compactOf(t *testing.T, addrs ...string) string {
 func TestNodeGetsItsUpstream(t *testing.T) {
 	s := startServer(t, Options{})
 	s.SetSeeder(6000)
-	r := s.announce("a", "sb_node", "n1", "sb_run", "1", "port", "7001")
+	r := s.announce("a", "sb_node", "n1", "sb_run", "1", "port", "7001", "event", "started")
 	if want := compactOf(t, "127.0.0.1:6000"); string(r.Peers) != want {
 		t.Errorf("head: peers are %q, want the seeder %q", r.Peers, want)
 	}
 	if r.Interval != 1 || r.Complete != 1 || r.Incomplete != 1 {
 		t.Errorf("head: %+v", r)
 	}
-	r = s.announce("b", "sb_node", "n2", "sb_run", "1", "port", "7002")
+	r = s.announce("b", "sb_node", "n2", "sb_run", "1", "port", "7002", "event", "started")
 	if want := compactOf(t, "127.0.0.1:7001"); string(r.Peers) != want {
 		t.Errorf("second: peers are %q, want the head %q", r.Peers, want)
 	}
@@ -138,6 +138,40 @@ func TestNodeGetsItsUpstream(t *testing.T) {
 	if r.Complete != 2 || r.Incomplete != 1 || len(r.Peers) != len("0:") {
 		t.Errorf("complete node: %+v", r)
 	}
+}
+
+// TestServerStartedAgain: until the nodes of before have announced nobody is sent away; a swarm that began with this server waits
+// for nothing.
+func TestServerStartedAgain(t *testing.T) {
+	needed := func(s *server, node string, want bool) {
+		t.Helper()
+		if s.Needed(testHash, node) != want {
+			t.Errorf("%s is needed: %v", node, !want)
+		}
+	}
+	tell := func(s *server, node string, more ...string) {
+		s.announce(node, append([]string{"sb_node", node, "sb_run", "1"}, more...)...)
+	}
+	s := startServer(t, Options{})
+	tell(s, "1", "event", "started")
+	tell(s, "1", "sb_done", "10", "left", "0", "event", "completed")
+	needed(s, "1", false)
+	needed(s, "9", true) // it never announced here, so it has its pieces from before
+	tell(s, "2", "sb_done", "10", "left", "0")
+	needed(s, "2", true)
+	needed(s, "1", true) // those of before may be told to take from it
+	s.now = s.now.Add(rejoin)
+	for _, node := range []string{"1", "2", "9"} {
+		needed(s, node, false)
+	}
+
+	s = startServer(t, Options{})
+	tell(s, "1", "event", "started")
+	tell(s, "2", "event", "started")
+	needed(s, "1", true)
+	tell(s, "2", "event", "stopped")
+	needed(s, "1", false)
+	needed(s, "2", false)
 }
 
 // TestPortParameters: what a node tells of its port reaches the topology, within bounds, and what the tracker wants
