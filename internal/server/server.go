@@ -27,8 +27,12 @@ import (
 	"swarmboot/internal/web"
 )
 
-// shutdownTime is how long running HTTP requests may go on after the end.
-const shutdownTime = 2 * time.Second
+const (
+	// shutdownTime is how long running HTTP requests may go on after the end.
+	shutdownTime = 2 * time.Second
+	// firstScan is until when the catalog has surely looked into its directory.
+	firstScan = 10 * time.Second
+)
 
 // Options of a server.
 type Options struct {
@@ -62,6 +66,7 @@ type server struct {
 	seeder  *swarm.Seeder
 	listen  net.Listener
 	netboot *netboot.Server
+	began   time.Time
 }
 
 // Run serves until ctx ends, which is no error.
@@ -129,6 +134,7 @@ func (s *server) port() int { return s.listen.Addr().(*net.TCPAddr).Port }
 
 // run runs the parts until ctx ends or one breaks.
 func (s *server) run(ctx context.Context) error {
+	s.began = time.Now()
 	g, ctx := errgroup.WithContext(ctx)
 	hs := web.Server(s.handler(), s.Logger)
 	g.Go(func() error {
@@ -201,7 +207,11 @@ func (s *server) needed(image, node string) bool {
 		return true // the server was started again and knows nothing yet: nobody is sent away
 	}
 	im, ok := s.catalog.Get(image)
-	return ok && s.tracker.Needed(im.Metainfo.InfoHash, node)
+	if !ok {
+		// Requests have queued since the port was opened: the first are answered before the catalog knows any image.
+		return time.Since(s.began) < firstScan
+	}
+	return s.tracker.Needed(im.Metainfo.InfoHash, node)
 }
 
 // profiles is the directory with the nodes' profiles. It is read at every request: a change counts at once.

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -189,9 +190,16 @@ func TestNobodyLeavesWhileImagesAreChecked(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &server{catalog: c}
-	if s.needed("debian", "n") {
-		t.Error("a node of an image that is gone is kept")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s.began = time.Now()
+		if !s.needed("debian", "n") {
+			t.Error("a node is let go before the catalog has looked for images")
+		}
+		time.Sleep(firstScan)
+		if s.needed("debian", "n") {
+			t.Error("a node of an image that is gone is kept")
+		}
+	})
 	dir := t.TempDir()
 	makeImage(t, dir, "debian")
 	ctx, cancel := context.WithCancel(t.Context())
