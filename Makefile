@@ -8,7 +8,9 @@ SETUP := qemu-tests/setup
 GO := go
 # Shipped programs are static and do not say where they were built.
 GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath
-SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+# Debian gives users no /usr/sbin, and sudo a path of its own, in which a Go from elsewhere is missing.
+export PATH := $(PATH):/usr/sbin:/sbin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E env PATH=$(PATH)')
 # go test runs the test programs through sudo when the user is not root; it builds them as the user.
 TESTEXEC := $(if $(SUDO),-exec '$(SUDO)')
 GOSRC := $(shell find cmds uinit imagefmt mkinitramfs internal qemu-tests -name '*.go' -not -path '*/lint/*' 2>/dev/null) go.mod go.sum
@@ -45,7 +47,7 @@ image: $(BUILD)/debian/debian.stamp ## the Debian disk that tests and demo deplo
 $(BUILD)/debian/debian.stamp: $(SETUP)/debian.sh $(SETUP)/customize.sh $(SETUP)/loaders.sh $(SETUP)/report.sh
 	@$(SETUP)/deps.sh demo
 	@$(SUDO) $(SETUP)/debian.sh $(BUILD)/debian
-	@touch $@
+	@$(SUDO) touch $@
 
 demo: deps-demo build initramfs image ## image a Debian disk and deploy it onto two virtual machines
 	@$(SUDO) $(BUILD)/bin/demo
