@@ -21,8 +21,9 @@ import (
 type Seeder struct {
 	client *client
 
-	mu     sync.Mutex
-	images map[[20]byte]*seeded
+	mu       sync.Mutex
+	images   map[[20]byte]*seeded
+	removals sync.WaitGroup // that wait for reads under way
 }
 
 type seeded struct {
@@ -75,11 +76,17 @@ func (s *Seeder) Add(metainfo []byte, payload io.ReaderAt) error {
 // Remove stops serving a payload and returns when it is no longer read.
 func (s *Seeder) Remove(infoHash [20]byte) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if im := s.images[infoHash]; im != nil {
-		im.torrent.Drop()
-		im.payload.close()
+	im := s.images[infoHash]
+	if im != nil {
+		im.torrent.Drop() // before the image can be added again: the library would return this torrent
 		delete(s.images, infoHash)
+		s.removals.Add(1)
+	}
+	s.mu.Unlock()
+	// A disk or file server that does not answer holds a read for long. The other images do not wait for it.
+	if im != nil {
+		im.payload.close()
+		s.removals.Done()
 	}
 }
 
@@ -102,11 +109,13 @@ func (s *Seeder) Uploaded(infoHash [20]byte) int64 {
 func (s *Seeder) Close() error {
 	err := s.client.close()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for ih, im := range s.images {
+	images := s.images
+	s.images = make(map[[20]byte]*seeded)
+	s.mu.Unlock()
+	for _, im := range images {
 		im.payload.close()
-		delete(s.images, ih)
 	}
+	s.removals.Wait()
 	return err
 }
 
