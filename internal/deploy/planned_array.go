@@ -151,7 +151,7 @@ func (w *planned) holdsMembers(i int) bool {
 }
 
 func (w *planned) makeArray(ctx context.Context, a *plannedArray) error {
-	made, err := md.Create(ctx, md.Spec{
+	made, err := a.create(ctx, md.Create, md.Spec{
 		Shape: md.Shape{Level: a.Level, Metadata: a.Metadata, Chunk: a.Chunk, Bitmap: a.Bitmap},
 		Name:  a.Name, Members: w.nodes(a.Members), Spares: w.nodes(a.Spares),
 	})
@@ -174,6 +174,21 @@ func (w *planned) makeArray(ctx context.Context, a *plannedArray) error {
 	}
 	w.say(fmt.Sprintf("array %s: RAID %d, %s, %s", a.Name, a.Level, disk.FormatSize(a.Size), state))
 	return nil
+}
+
+// create makes the array with md.Create. Members may hold superblocks that no inventory has shown: those of a table that was cleared, or of
+// an array that a run which was cut off has made with another layout. Recreate is only for these: with it md.Create takes nothing as it is.
+func (a *plannedArray) create(ctx context.Context, create func(context.Context, md.Spec) (md.Array, error), spec md.Spec) (md.Array, error) {
+	made, err := create(ctx, spec)
+	var foreign *md.ForeignError
+	if !errors.As(err, &foreign) {
+		return made, err
+	}
+	if !a.Recreate {
+		return made, cli.WithCode(cli.CodeDisk, err)
+	}
+	spec.Recreate = true
+	return create(ctx, spec)
 }
 
 func (w *planned) nodes(refs []layout.Ref) []string {

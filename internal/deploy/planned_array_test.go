@@ -2,13 +2,18 @@ package deploy
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/cli"
 	"swarmboot/internal/disk"
 	"swarmboot/internal/layout"
+	"swarmboot/internal/md"
 )
 
 // openDisk opens a file that stands for a disk or an array.
@@ -91,5 +96,38 @@ func TestArrayCutOffIsNothing(t *testing.T) {
 		}
 		look("finished,", "ext4", source[:512])
 		judge(t, "cmp", filepath.Join(f.Dir, "source"), array)
+	}
+}
+
+// What is on the members is overwritten when the layout says so and it is not the array that is wanted; that one is taken.
+func TestRecreate(t *testing.T) {
+	old := fmt.Errorf("array a: %w", &md.ForeignError{Device: "/dev/vda2", Array: `"any:old"`, Reason: "which has another name"})
+	broken := errors.New("no such device")
+	for _, tt := range []struct {
+		name            string
+		recreate        bool
+		first           error
+		calls, code     int
+		reused, succeed bool
+	}{
+		{"the array that is wanted", true, nil, 1, cli.CodeDone, true, true},
+		{"another one", false, old, 1, cli.CodeDisk, false, false},
+		{"another one, recreate", true, old, 2, cli.CodeDone, false, true},
+		{"what the kernel refuses, recreate", true, broken, 1, cli.CodeOther, false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := &plannedArray{ArrayPlan: layout.ArrayPlan{Name: "a", Recreate: tt.recreate}}
+			calls := 0
+			made, err := a.create(t.Context(), func(_ context.Context, s md.Spec) (md.Array, error) {
+				calls++
+				if s.Recreate || tt.first == nil {
+					return md.Array{Reused: !s.Recreate}, nil
+				}
+				return md.Array{}, tt.first
+			}, md.Spec{Name: "a"})
+			if calls != tt.calls || made.Reused != tt.reused || (err == nil) != tt.succeed || cli.Code(err) != tt.code {
+				t.Errorf("%d calls, reused %v, exit code %d: %v", calls, made.Reused, cli.Code(err), err)
+			}
+		})
 	}
 }

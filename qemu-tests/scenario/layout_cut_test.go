@@ -127,7 +127,11 @@ func TestLayoutCut(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	c, data := randomImage(ctx, t, map[string]string{"once": fmt.Sprintf(cutLayout, ""), "again": fmt.Sprintf(cutLayout, "recreate: true")})
+	c, data := randomImage(ctx, t, map[string]string{
+		"once": fmt.Sprintf(cutLayout, ""), "again": fmt.Sprintf(cutLayout, "recreate: true"),
+		"other": strings.Replace(fmt.Sprintf(cutLayout, ""), "name: data,", "name: other,", 1),
+		"named": strings.Replace(fmt.Sprintf(cutLayout, "recreate: true"), "name: data,", "name: other,", 1),
+	})
 	m := &cutMachine{c: c, disks: arrayDisks(t, c, 2, 300<<20)}
 
 	vm, w := m.start(ctx, t, "cut", "once", func(w web.Node) bool {
@@ -166,4 +170,16 @@ func TestLayoutCut(t *testing.T) {
 	if again := m.check(ctx, t, data); again == first {
 		t.Errorf("the array was not made anew: %s", again)
 	}
+
+	// No table lists the members any longer: the array is found only where its places are divided in the same way.
+	for _, d := range m.disks {
+		foreign(ctx, t, "sgdisk", "--zap-all", d.Path)
+	}
+	vm, w = m.start(ctx, t, "unlisted", "other", func(w web.Node) bool { return w.Phase.Ended() })
+	if w.Phase != event.PhaseFailed || w.ExitCode != cli.CodeDisk || !strings.Contains(w.Error, "which has another name") {
+		t.Errorf("phase %s, exit code %d, error %q; want %d and another name", w.Phase, w.ExitCode, w.Error, cli.CodeDisk)
+	}
+	<-vm.Done()
+	m.deploy(ctx, t, "named", "named", `array other: RAID 1, .*, made`)
+	m.check(ctx, t, data)
 }
