@@ -225,7 +225,7 @@ func (r *Raid) check(c checker, k *Candidate) {
 	if !part.Fill.empty() || part.Keep != "" {
 		c.in("of").Fail("%q: a part of an array holds nothing else and is not kept", r.Of)
 	}
-	if part.Type == "esp" && (r.Level != 1 || r.Metadata != "1.0") {
+	if kind, _ := typeGUID(part.Type); kind == types["esp"] && (r.Level != 1 || r.Metadata != "1.0") {
 		c.in("metadata").Fail("firmware reads an ESP in an array of level 1 with metadata \"1.0\" only")
 	}
 }

@@ -58,15 +58,8 @@ func (b *builder) kindOf(p *Partition) string {
 	if guid, ok := typeGUID(p.Type); ok && guid != "" {
 		return guid
 	}
-	if p.Image != "" {
-		if src, err := b.source(p.Image); err == nil && src.part != nil {
-			if b.im.Manifest.Table.Kind == imagefmt.TableGPT {
-				return strings.ToUpper(src.part.Type)
-			}
-			if name, ok := mbrTypes[src.part.Type]; ok {
-				return types[name]
-			}
-		}
+	if kind := b.imageKind(p.Image); kind != "" {
+		return kind
 	}
 	for _, s := range b.k.Disks {
 		if i := slices.IndexFunc(s.Partitions, func(q Partition) bool { return q.Name == p.Name }); i >= 0 && &s.Partitions[i] == p && b.k.raidOf(s.Name+"/"+p.Name) {
@@ -77,6 +70,18 @@ func (b *builder) kindOf(p *Partition) string {
 		return types["swap"]
 	}
 	return types["linux"]
+}
+
+// imageKind is the type that a partition of the image has in a GPT; "" where that has none, or the image is not known.
+func (b *builder) imageKind(image string) string {
+	src, err := b.source(image)
+	switch {
+	case err != nil || src.part == nil:
+		return ""
+	case b.im.Manifest.Table.Kind == imagefmt.TableGPT:
+		return strings.ToUpper(src.part.Type)
+	}
+	return types[mbrTypes[src.part.Type]]
 }
 
 // partition makes the entry of a new partition, without its place.

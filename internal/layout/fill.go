@@ -92,6 +92,11 @@ func (b *builder) fill(f Fill, at site) error {
 	return nil
 }
 
+// readByFirmware says whether firmware, or the boot code that it starts, reads partitions of this type.
+func readByFirmware(kind string) bool {
+	return slices.Contains([]string{types["esp"], types["bios"], types["prep"]}, kind)
+}
+
 // fillImage plans a part of the image. Several disks get a copy only of what firmware reads: two file systems with one UUID
 // are a trap.
 func (b *builder) fillImage(f Fill, at site) error {
@@ -99,7 +104,7 @@ func (b *builder) fillImage(f Fill, at site) error {
 	if err != nil {
 		return err
 	}
-	firmware := slices.Contains([]string{types["esp"], types["bios"], types["prep"]}, at.kind)
+	firmware := readByFirmware(at.kind)
 	if at.several && !firmware {
 		return &RefusedError{Reason: fmt.Sprintf("%s: several disks would hold image: %s, with one UUID: make an array of them", at.name, f.Image)}
 	}

@@ -40,6 +40,9 @@ func (b *builder) raid(r *Raid) error {
 			a.Chunk, _ = parseSize(r.Chunk) // Check has read it
 		}
 	}
+	if err := b.starts(r, part, &a); err != nil {
+		return err
+	}
 	refs, sizes, sector := b.members(c, part)
 	members := len(refs) - r.Spares
 	if least := levels[r.Level].members; members < least {
@@ -58,6 +61,24 @@ func (b *builder) raid(r *Raid) error {
 	on := Ref{Disk: -1, Array: len(b.plan.Arrays)}
 	b.plan.Arrays = append(b.plan.Arrays, a)
 	return b.fill(r.Fill, site{on: on, size: a.Size, sector: sector, number: 1, identity: "array/" + r.Name + "/" + identity(c.disks[0].Disk), name: fmt.Sprintf("array %q", r.Name)})
+}
+
+// starts refuses an array of what firmware reads, unless its members look to firmware as the image's partition does.
+func (b *builder) starts(r *Raid, part *Partition, a *ArrayPlan) error {
+	kind, members := b.imageKind(r.Image), ""
+	if part != nil {
+		members, _ = typeGUID(part.Type)
+	}
+	switch {
+	case !readByFirmware(kind):
+		return nil
+	case kind == types["bios"]:
+		return &RefusedError{Reason: fmt.Sprintf("array %q: image: %s: the boot code looks for it at its place on a disk, and knows nothing of arrays", r.Name, r.Image)}
+	case members != kind || a.Level != 1 || a.Metadata != "1.0":
+		return &RefusedError{Reason: fmt.Sprintf("array %q: firmware reads image: %s only where the members are partitions with type: %s, in level 1 with metadata \"1.0\"",
+			r.Name, r.Image, typeName(kind))}
+	}
+	return nil
 }
 
 // members returns the disks of a set, or one partition of each, with their sizes and the largest of their logical sectors.
