@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/google/renameio/v2"
+	"swarmboot/internal/durable"
 )
 
 // maxRemembered bounds the file of Options.Remember.
@@ -79,10 +79,10 @@ func (c *Catalog) remember(name, infoHash string, before [3]stamp) {
 	c.known[name] = remembered{InfoHash: infoHash, Files: before}
 	b, err := json.MarshalIndent(c.known, "", " ")
 	if err == nil {
-		err = os.MkdirAll(filepath.Dir(c.o.Remember), 0o755)
+		err = durable.MkdirAll(filepath.Dir(c.o.Remember))
 	}
 	if err == nil {
-		err = renameio.WriteFile(c.o.Remember, append(b, '\n'), 0o644)
+		err = durable.WriteFile(c.o.Remember, append(b, '\n'))
 	}
 	if err != nil {
 		c.o.Logger.Debug("a restarted server will check this image again", "image", name, "error", err)

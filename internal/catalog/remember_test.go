@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
+
+	"swarmboot/internal/tooltest"
 )
 
 // scanned returns the states of a new catalog after one look, which remembers in state.
@@ -87,5 +90,19 @@ func TestRemovedImagesAreForgotten(t *testing.T) {
 	}
 	if _, ok := known["new"]; len(known) != 1 || !ok {
 		t.Errorf("remembered: %v", known)
+	}
+}
+
+func TestRecordSurvivesAPowerCut(t *testing.T) {
+	if dir := tooltest.Inside(); dir != "" {
+		makeImage(t, dir, "debian", 1)
+		if got := scanned(t, dir, filepath.Join(dir, ".swarmboot", "checked.json")); got != "debian=ready" {
+			t.Fatal(got)
+		}
+		return
+	}
+	did := tooltest.Folders(t, "TestRecordSurvivesAPowerCut", t.TempDir())
+	if len(did) < 3 || !slices.Equal(did[:2], []string{"mkdir .swarmboot", "sync ."}) || did[len(did)-1] != "sync .swarmboot" {
+		t.Errorf("%q", did)
 	}
 }

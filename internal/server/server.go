@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"swarmboot/internal/catalog"
+	"swarmboot/internal/durable"
 	"swarmboot/internal/layouts"
 	"swarmboot/internal/netboot"
 	"swarmboot/internal/profiles"
@@ -262,7 +263,7 @@ func (s *server) announce() {
 
 // writable makes the directory for the server's state.
 func writable(dir string) bool {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := durable.MkdirAll(dir); err != nil {
 		return false
 	}
 	f, err := os.CreateTemp(dir, ".probe-")

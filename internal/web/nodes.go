@@ -15,8 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/renameio/v2"
-
+	"swarmboot/internal/durable"
 	"swarmboot/internal/event"
 )
 
@@ -220,10 +219,10 @@ func (t *Nodes) save() {
 	t.mu.Unlock()
 	b, err := json.MarshalIndent(all, "", "  ")
 	if err == nil {
-		err = os.MkdirAll(filepath.Dir(t.o.File), 0o755)
+		err = durable.MkdirAll(filepath.Dir(t.o.File))
 	}
 	if err == nil {
-		err = renameio.WriteFile(t.o.File, append(b, '\n'), 0o644)
+		err = durable.WriteFile(t.o.File, append(b, '\n'))
 	}
 	if err != nil && err.Error() != t.saveErr {
 		t.o.Logger.Warn("the list of deployed nodes cannot be kept: after a restart this server deploys them again when they boot from the network", "error", err)

@@ -6,11 +6,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"swarmboot/internal/event"
+	"swarmboot/internal/tooltest"
 )
 
 const macA = "52:54:00:00:00:0a"
@@ -112,6 +114,19 @@ func TestDeployedSurvivesARestart(t *testing.T) {
 	n, _, _ = table(t, file)
 	if _, ok := n.Deployed(macA); ok {
 		t.Error("redeploy was forgotten")
+	}
+}
+
+// Racks lose their power together with their server, maybe in the second after the last of them was deployed.
+func TestDeployedSurvivesAPowerCut(t *testing.T) {
+	if dir := tooltest.Inside(); dir != "" {
+		n, _, _ := table(t, filepath.Join(dir, ".swarmboot", "nodes.json"))
+		update(t, n, event.Progress{Run: "r", Phase: event.PhaseDone})
+		return
+	}
+	did := tooltest.Folders(t, "TestDeployedSurvivesAPowerCut", t.TempDir())
+	if len(did) < 3 || !slices.Equal(did[:2], []string{"mkdir .swarmboot", "sync ."}) || did[len(did)-1] != "sync .swarmboot" {
+		t.Errorf("%q", did)
 	}
 }
 

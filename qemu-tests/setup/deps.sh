@@ -50,6 +50,7 @@ for_tests=(
   "tcpdump:/usr/bin/tcpdump"                      # sees router advertisements
   "curl:/usr/bin/curl"                            # TFTP and HTTP client
   "procps:/usr/sbin/sysctl"
+  "strace:/usr/bin/strace"                        # sees whether folders are synced
 )
 for_comparison=(
   "opentracker:/usr/bin/opentracker"
