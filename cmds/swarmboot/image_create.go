@@ -16,6 +16,7 @@ import (
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
+	"swarmboot/internal/durable"
 	"swarmboot/internal/imagesrc"
 	"swarmboot/internal/progress"
 )
@@ -314,7 +315,7 @@ func (t *tempSet) commit(first string) error {
 		}
 	}
 	t.files = nil
-	return syncDir(t.dir)
+	return durable.SyncDir(t.dir)
 }
 
 // discard removes what commit has not renamed.
@@ -323,13 +324,4 @@ func (t *tempSet) discard() {
 		f.Close()           //nolint:errcheck // thrown away
 		os.Remove(f.Name()) //nolint:errcheck // nothing more can be done
 	}
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
