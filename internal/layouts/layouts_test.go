@@ -24,7 +24,8 @@ func TestParseErrors(t *testing.T) {
 		return "candidates:\n- name: a\n  disks:\n  - {name: os, count: 4, partitions: [{name: p, size: 1G}, {name: q, size: 1G, fs: ext4}]}\n  raid:\n  - {name: r, of: os/p, level: 1, " + fields + "}\n"
 	}
 	for _, tt := range []struct{ text, want string }{
-		{"", "candidates: is missing"},
+		{"", "x.yaml: is empty"},
+		{"{}", "candidates: is missing"},
 		{"candidate: []\n", `x.yaml:1:1: unknown field "candidate"`},
 		{"candidates:\n- name: a\n", "x.yaml:2:3: candidates[0].disks: is missing"},
 		{"candidates:\n- name: a\n  disks:\n  - {name: os}\n", "x.yaml:4:6: candidates[0].disks[0]: nothing is to be done"},
@@ -100,7 +101,7 @@ func TestParseErrors(t *testing.T) {
 
 func TestJSON(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"good.yaml": simple, "bad.yaml": "candidates: 3\n", "x.yml": simple, "-y.yaml": simple, ".hidden.yaml": "", "README": ""} {
+	for name, text := range map[string]string{"good.yaml": simple, "bad.yaml": "candidates: 3\n", "empty.yaml": "# candidates:\n", "x.yml": simple, "-y.yaml": simple, ".hidden.yaml": "", "README": ""} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -120,9 +121,12 @@ func TestJSON(t *testing.T) {
 	if _, err := JSON(dir, "bad"); err == nil || !strings.Contains(err.Error(), "bad.yaml:1:13: ") {
 		t.Errorf("bad: %v", err)
 	}
+	if _, err := JSON(dir, "empty"); err == nil || !strings.Contains(err.Error(), "empty.yaml: is empty") {
+		t.Errorf("empty: %v", err)
+	}
 	n, err := CheckDir(dir)
-	for _, want := range []string{"bad.yaml:1:13", "x.yml: is not read: name it x.yaml", "-y.yaml: is not read"} {
-		if n != 3 || err == nil || !strings.Contains(err.Error(), want) {
+	for _, want := range []string{"bad.yaml:1:13", "empty.yaml: is empty", "x.yml: is not read: name it x.yaml", "-y.yaml: is not read"} {
+		if n != 4 || err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%d files, %v; want %s", n, err, want)
 		}
 	}

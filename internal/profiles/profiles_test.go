@@ -69,9 +69,29 @@ func TestParse(t *testing.T) {
 	if err != nil || p.Hostname != "007" || p.Files[0].SHA256 != digits || p.Files[0].Mode != "600" {
 		t.Errorf("digits: %+v, %v", p, err)
 	}
-	for _, empty := range []string{"", "\n", "# nothing\n", "---\n", "{}"} {
-		if p, err := Parse("x.yaml", []byte(empty)); err != nil || p.HasIdentity() || len(p.Parameters) > 0 {
-			t.Errorf("%q: %+v, %v", empty, p, err)
+	if p, err := Parse("x.yaml", []byte("{}")); err != nil || p.HasIdentity() || len(p.Parameters) > 0 {
+		t.Errorf("{}: %+v, %v", p, err)
+	}
+}
+
+// What is left of a file in which "action: plan" stood must not make nodes deploy.
+func TestCutFileIsNotNoProfile(t *testing.T) {
+	const text = "parameters:\n  action: plan\n"
+	for _, tt := range []struct {
+		name  string
+		bytes int
+		want  string
+	}{
+		{"default.yaml", 0, "default.yaml: is empty"},
+		{"default.yaml", len("parameters:\n"), "default.yaml:1:13: has no value"},
+		{"n1.yaml", 0, "n1.yaml: is empty"},
+	} {
+		dir := dirOf(t, map[string]string{"default.yaml": text, "n1.yaml": text, tt.name: text[:tt.bytes]})
+		if b, err := JSON(dir, "n1"); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s, %d bytes: the node gets %s, %v", tt.name, tt.bytes, b, err)
+		}
+		if _, err := CheckDir(dir); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s, %d bytes: %v", tt.name, tt.bytes, err)
 		}
 	}
 }
@@ -190,18 +210,18 @@ func TestFor(t *testing.T) {
 }
 
 func TestCheckDir(t *testing.T) {
-	dir := dirOf(t, map[string]string{"default.yaml": "hostname: a\n", "52-54-00-AA-bb-cc.yaml": "", "525400aabbcd.yaml": "", "x.yml": "", "good.yaml": "", "bad.yaml": "hostname: '-'\n",
+	dir := dirOf(t, map[string]string{"default.yaml": "hostname: a\n", "52-54-00-AA-bb-cc.yaml": "", "525400aabbcd.yaml": "", "x.yml": "", "good.yaml": "{}", "empty.yaml": "", "bad.yaml": "hostname: '-'\n",
 		"-x.yaml": "", "notes.txt": "?"})
 	files, err := CheckDir(dir)
-	if len(files) != 6 || files[0] != filepath.Join(dir, "-x.yaml") || err == nil {
+	if len(files) != 7 || files[0] != filepath.Join(dir, "-x.yaml") || err == nil {
 		t.Fatalf("%q, %v", files, err)
 	}
-	for _, want := range []string{"52-54-00-AA-bb-cc.yaml: is not read: name it 52-54-00-aa-bb-cc.yaml", "name it 52-54-00-aa-bb-cd.yaml", "x.yml: is not read", "bad.yaml:1:1: hostname", "-x.yaml: is not read"} {
+	for _, want := range []string{"52-54-00-AA-bb-cc.yaml: is not read: name it 52-54-00-aa-bb-cc.yaml", "name it 52-54-00-aa-bb-cd.yaml", "x.yml: is not read", "bad.yaml:1:1: hostname", "empty.yaml: is empty", "-x.yaml: is not read"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in:\n%v", want, err)
 		}
 	}
-	if lines := strings.Count(err.Error(), "\n") + 1; lines != 5 {
+	if lines := strings.Count(err.Error(), "\n") + 1; lines != 6 {
 		t.Errorf("%d errors:\n%v", lines, err)
 	}
 }

@@ -42,8 +42,9 @@ type Document struct {
 	tree *ast.File
 }
 
-// Read decodes at most limit bytes of YAML into the struct that v points to; file is its name for errors. An empty document
-// leaves v as it is. A string gets the letters that stand in the file, quoted or not. Errors are *Error.
+// Read decodes at most limit bytes of YAML into the struct that v points to; file is its name for errors. A string gets the letters
+// that stand in the file, quoted or not. A file without a document is an error: that is how one looks that an editor is just
+// rewriting, or that a full disk has cut; {} is a document that says nothing and leaves v as it is. Errors are *Error.
 func Read(file string, b []byte, limit int, v any) (*Document, error) {
 	if len(b) > limit {
 		return nil, &Error{File: file, Reason: fmt.Sprintf("more than %d bytes", limit)}
@@ -55,16 +56,24 @@ func Read(file string, b []byte, limit int, v any) (*Document, error) {
 	if err := plain(file, tree); err != nil {
 		return nil, err
 	}
-	d := &Document{file, tree}
-	if len(tree.Docs) == 0 || tree.Docs[0].Body == nil && len(tree.Docs) == 1 {
-		return d, nil // the decoder would clear v
+	if empty(tree) {
+		return nil, &Error{File: file, Reason: "is empty: write {} if that is meant"}
 	}
 	err = yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(v)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, syntax(file, err)
 	}
 	asWritten(reflect.ValueOf(v).Elem(), tree.Docs[0].Body)
-	return d, nil
+	return &Document{file, tree}, nil
+}
+
+// empty says whether the first document, which is the one that the decoder takes, is of comments and directives only.
+func empty(tree *ast.File) bool {
+	if len(tree.Docs) == 0 || tree.Docs[0].Body == nil {
+		return true
+	}
+	_, directive := tree.Docs[0].Body.(*ast.DirectiveNode)
+	return directive
 }
 
 // Error says where in the file a field that is wrong stands, or what is nearest above it.
@@ -85,7 +94,7 @@ func syntax(file string, err error) error {
 	return e
 }
 
-// plain refuses what a description has no use for and a mistake or a bomb could hide in.
+// plain refuses what a description has no use for and a mistake, a cut or a bomb could hide in.
 func plain(file string, tree *ast.File) error {
 	docs := 0
 	for _, d := range tree.Docs {
@@ -99,23 +108,32 @@ func plain(file string, tree *ast.File) error {
 		ast.Walk(v, d.Body)
 		if v.found != nil {
 			pos := v.found.GetToken().Position
-			return &Error{File: file, Line: pos.Line, Column: pos.Column, Reason: "anchors, aliases and tags are not taken"}
+			return &Error{File: file, Line: pos.Line, Column: pos.Column, Reason: v.reason}
 		}
 	}
 	return nil
 }
 
-type finder struct{ found ast.Node }
+// finder takes the first node that is refused.
+type finder struct {
+	found  ast.Node
+	reason string
+}
 
 func (f *finder) Visit(n ast.Node) ast.Visitor {
+	var reason string
 	switch n.(type) {
 	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
-		if f.found == nil {
-			f.found = n
-		}
-		return nil
+		reason = "anchors, aliases and tags are not taken"
+	case *ast.NullNode: // what a file ends with that was cut behind a key
+		reason = `has no value: leave the field out, or write {}, [] or ""`
+	default:
+		return f
 	}
-	return f
+	if f.found == nil {
+		f.found, f.reason = n, reason
+	}
+	return nil
 }
 
 // position finds where a field stands, or what is nearest above it.

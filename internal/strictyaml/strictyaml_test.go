@@ -100,8 +100,16 @@ func (y *yesNo) UnmarshalYAML(func(any) error) error {
 	return nil
 }
 
+// A file of nothing is one that is being written, or was cut off; who means nothing says so.
 func TestEmpty(t *testing.T) {
-	for _, text := range []string{"", "\n", "# nothing\n", "---\n", "{}\n"} {
+	for _, text := range []string{"", "\n", "\r\n", "# nothing\n", "---\n", "---\n# nothing\n", "---\n---\n", "---\n---\nname: x\n", "...\n", "%YAML 1.2\n---\n"} {
+		v := Sample{Name: "as it was"}
+		_, err := Read("x.yaml", []byte(text), 100, &v)
+		if err == nil || err.Error() != "x.yaml: is empty: write {} if that is meant" || v.Name != "as it was" {
+			t.Errorf("%q: %+v, %v", text, v, err)
+		}
+	}
+	for _, text := range []string{"{}", "---\n{}\n", "# nothing\n{}\n", "{}\n---\n"} {
 		v := Sample{Name: "as it was"}
 		d, err := Read("x.yaml", []byte(text), 100, &v)
 		if err != nil || v.Name != "as it was" {
@@ -130,6 +138,10 @@ func TestRefused(t *testing.T) {
 		{"name: a\n---\nname: b\n", "x.yaml:3:1: a second document: a file has one"},
 		{"name: \"open\n", "x.yaml:1:7: "},
 		{"name: a\n\tmodes: []\n", "x.yaml:2:1: "},
+		{"name: a\nwords:\n", "x.yaml:2:8: has no value: "}, // cut before what stood there
+		{"words:\n  a:\n  b: c\n", "x.yaml:2:5: has no value: "},
+		{"items:\n  - count: 1\n  -", "x.yaml:3:5: has no value: "},
+		{"null\n", "x.yaml:1:1: has no value: "},
 		{"- a\n- b\n", "x.yaml:1:"},
 		{"just words\n", "x.yaml:1:1: "},
 		{strings.Repeat("#", 5000), "x.yaml: more than 1000 bytes"},
