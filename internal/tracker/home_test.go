@@ -147,13 +147,13 @@ func TestSlowNodeIsRescued(t *testing.T) {
 				}
 				return l.top.Announce(l.now, r)
 			}
-			for range hopeless {
+			for range longStall * hopeless {
 				if p := told(); p.Seeder || indexOf(p) != upstream {
 					t.Fatalf("helped at once: %+v", p)
 				}
 			}
 			if p := told(); !p.Seeder || indexOf(p) != upstream {
-				t.Errorf("after %d intervals: %+v", hopeless, p)
+				t.Errorf("after %d intervals: %+v", longStall*hopeless, p)
 			}
 			r.Stalled = false
 			for range int(helpFor/time.Second) - 1 {

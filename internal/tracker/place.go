@@ -15,9 +15,9 @@ const (
 	believed = 2
 	maxClimb = 8  // upstreams of upstreams that are looked at
 	hopeless = 10 // intervals of a stall
-	// deafHead is how many times as long nothing has come to the first node's followers at all before one of them is helped: only
-	// the first node itself can be what is wrong then, or the server.
-	deafHead = 3
+	// longStall is how many times as long a stall is hopeless of a node that has no piece yet, when the server may be what is slow,
+	// and of a slow one, that may have been put behind nodes that came later.
+	longStall = 3
 
 	slowShare  = 0.6 // of the best rate: a node below it is looked at closer
 	verySlow   = 0.4 // of the best rate: slow, though its follower is no faster
@@ -164,12 +164,12 @@ func (t *Topology) help(now time.Time, n *node, ups []*node) (_ []*node, seeder 
 		return ups, true
 	}
 	limit, patience := t.maxDirect(), hopeless*t.Interval()
+	if n.Done == 0 || n.slow {
+		patience *= longStall
+	}
 	stall := now.Sub(n.stalledAt)
 	if len(ups) > 0 && n.cutOff < 2 && ups[0].Done-n.Done <= t.muchLead() {
 		limit = t.o.Heads + 1 // one at a time, for what nobody foresaw
-		if n.Done == 0 {
-			patience *= deafHead
-		}
 		if n.Done == 0 && !ups[0].direct || stall < patience {
 			return ups, false
 		}

@@ -206,10 +206,10 @@ func TestHeadGetsNothing(t *testing.T) {
 	c := newChainTest(t)
 	c.top = NewTopology(Settings{Pieces: 300})
 	began := c.now
-	for c.now.Sub(began) <= deafHead*hopeless*time.Second {
+	for c.now.Sub(began) <= longStall*hopeless*time.Second {
 		c.want(c.announce("a", stalled), "seeder")
 		p := c.announce("b", stalled)
-		if c.now.Sub(began) < deafHead*hopeless*time.Second {
+		if c.now.Sub(began) < longStall*hopeless*time.Second {
 			c.want(p, "a")
 		} else {
 			c.want(p, "a", "seeder")
