@@ -10,6 +10,7 @@ import (
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/disk"
+	"swarmboot/internal/field"
 )
 
 // builder puts a plan together for the candidate that was taken.
@@ -33,7 +34,7 @@ func (l *Layout) plan(inv []disk.Inventory, im Image) (*Plan, error) {
 		return nil, err
 	}
 	b := &builder{k: k, im: im, sets: sets, first: map[string]int{}, used: map[int]bool{}, parts: map[int][]imagefmt.Partition{}, plan: &Plan{Candidate: k.Name, Reasons: reasons}}
-	for _, step := range []func() error{b.disks, b.raids, b.complete} {
+	for _, step := range []func() error{b.shared, b.disks, b.raids, b.complete} {
 		if err := step(); err != nil {
 			return nil, inCandidate(k, err)
 		}
@@ -51,6 +52,17 @@ func inCandidate(k *Candidate, err error) error {
 		return err
 	}
 	return fmt.Errorf("candidate %q: %w", k.Name, err)
+}
+
+// shared refuses what Check could not see: {n} of some number, and sets that may be empty and are not.
+func (b *builder) shared() (err error) {
+	disks := func(s *DiskSet) int {
+		return len(b.sets[slices.IndexFunc(b.sets, func(c chosen) bool { return c.set == s })].disks)
+	}
+	b.k.shared(disks, func(value string, path ...any) {
+		err = &RefusedError{Reason: fmt.Sprintf("%s: %q: another place has this too", (&field.Error{Path: path}).Field(), value)}
+	})
+	return err
 }
 
 func (b *builder) disks() error {

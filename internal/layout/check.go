@@ -136,6 +136,40 @@ func (k *Candidate) check(c checker) {
 	if scaled > 0 && k.usesImage() {
 		c.Fail("image: and scale: exclude each other: scale: puts the whole image on one disk")
 	}
+	// One disk stands for all that a set has at least; of sets that may be empty, such as alternatives, the plan knows more.
+	least := func(s *DiskSet) int {
+		n, _, _ := parseCount(s.Count)
+		return min(n, 1)
+	}
+	k.shared(least, func(value string, path ...any) { c.in(path...).Fail("%q: another place has this too", value) })
+}
+
+// shared tells refuse of mount paths and UUIDs that two places of a machine would have. disks says how many a set has.
+func (k *Candidate) shared(disks func(*DiskSet) int, refuse func(value string, path ...any)) {
+	seen := map[string]bool{}
+	once := func(field, value string, path ...any) {
+		if value != "" && seen[field+" "+value] {
+			refuse(value, append(path, field)...)
+		}
+		seen[field+" "+value] = true
+	}
+	fill := func(f *Fill, n int, path ...any) {
+		once("mount", numberIn(f.Mount, n), path...)
+		once("fsUUID", strings.ToLower(f.FSUUID), path...)
+	}
+	for i := range k.Disks {
+		s := &k.Disks[i]
+		for n := 1; n <= disks(s); n++ {
+			fill(&s.Fill, n, "disks", i)
+			for j := range s.Partitions {
+				fill(&s.Partitions[j].Fill, n, "disks", i, "partitions", j)
+				once("uuid", strings.ToLower(s.Partitions[j].UUID), "disks", i, "partitions", j)
+			}
+		}
+	}
+	for i := range k.Raid {
+		fill(&k.Raid[i].Fill, 1, "raid", i)
+	}
 }
 
 // raidOf says whether an array is made of the disks of a set as a whole.

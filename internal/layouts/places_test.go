@@ -34,3 +34,38 @@ func TestESPByGUID(t *testing.T) {
 		}
 	}
 }
+
+// A mount path or a UUID is given once, but by sets that stand for each other: of these one may have no disks.
+func TestSharedNames(t *testing.T) {
+	const head = "candidates:\n- name: a\n  disks:\n"
+	const id, upper = "abcdef01-2222-4333-8444-555555555501", "ABCDEF01-2222-4333-8444-555555555501"
+	parts := func(first, second string) string {
+		return head + "  - {name: os, partitions: [{name: p, size: 1G, fs: xfs, " + first + "}, {name: q, size: 1G, fs: xfs, " + second + "}]}\n"
+	}
+	sets := func(first, second string) string {
+		return head + "  - {name: a, fs: xfs, " + first + "}\n  - {name: b, fs: xfs, " + second + "}\n"
+	}
+	array := func(second string) string {
+		return head + "  - {name: os, count: 2, partitions: [{name: p, size: 1G, fs: xfs, mount: \"/p{n}\"}, {name: q, size: 1G}]}\n" +
+			"  raid: [{name: r, of: os/q, level: 1, fs: xfs, mount: " + second + "}]\n"
+	}
+	for _, tt := range []struct{ text, want string }{
+		{parts("mount: /d", "mount: /d"), `x.yaml:4:99: candidates[0].disks[0].partitions[1].mount: "/d": another place has this too`},
+		{parts("fsUUID: "+id, "fsUUID: "+upper), "disks[0].partitions[1].fsUUID: "},
+		{parts("uuid: "+id, "uuid: "+upper), "disks[0].partitions[1].uuid: "},
+		{sets("mount: /d", "mount: /d"), "disks[1].mount: "},
+		{sets("fsUUID: "+id, "fsUUID: "+id), "disks[1].fsUUID: "},
+		{sets(`count: 2.., mount: "/d{n}"`, `count: 1.., mount: "/d{n}"`), "disks[1].mount: "},
+		{array("/p1"), "raid[0].mount: "},
+	} {
+		refuses(t, tt.text, tt.want)
+	}
+	for _, text := range []string{
+		parts("mount: /d", "mount: /e"), parts("fsUUID: "+id, "uuid: "+id), array("/p"),
+		sets("count: 0..1, mount: /d", "count: 0..1, mount: /d"), sets("count: 0..1, fsUUID: "+id, "fsUUID: "+id),
+	} {
+		if _, err := Parse("x.yaml", []byte(text)); err != nil {
+			t.Errorf("%s\n%v", text, err)
+		}
+	}
+}
