@@ -36,6 +36,10 @@ func Parse(file string, b []byte) (*layout.Layout, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	// The node's limit is for JSON, which may be longer: it writes < as \u003c.
+	if b, err := json.Marshal(l); err != nil || len(b) > layout.MaxLayout {
+		return nil, &strictyaml.Error{File: file, Reason: fmt.Sprintf("more than %d bytes as JSON, as nodes get it", layout.MaxLayout)}
+	}
 	return l, nil
 }
 

@@ -2,6 +2,7 @@ package layouts
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -67,5 +68,17 @@ func TestSharedNames(t *testing.T) {
 		if _, err := Parse("x.yaml", []byte(text)); err != nil {
 			t.Errorf("%s\n%v", text, err)
 		}
+	}
+}
+
+// What is short enough as YAML may be too long for the node.
+func TestLongAsJSON(t *testing.T) {
+	text := "candidates:\n- name: a\n  disks:\n  - name: os\n    partitions:\n"
+	for i := range 12 {
+		text += fmt.Sprintf("    - {name: p%d, size: 1G, fs: xfs, mount: /p%d, options: \"%s\"}\n", i, i, strings.Repeat("<", 1000))
+	}
+	refuses(t, text, "x.yaml: more than 65536 bytes as JSON")
+	if _, err := Parse("x.yaml", []byte(strings.ReplaceAll(text, "<", "x"))); err != nil {
+		t.Error(err)
 	}
 }
