@@ -23,15 +23,24 @@ func (n *node) finish(cfg *params.Config) {
 		n.say("no kernel is loaded for kexec: rebooting into the disk instead")
 		then = params.ThenReboot
 	}
-	switch then {
-	case params.ThenKexec:
-		n.end(unix.LINUX_REBOOT_CMD_KEXEC)
-	case params.ThenReboot:
-		n.end(unix.LINUX_REBOOT_CMD_RESTART)
-	case params.ThenPowerOff:
-		n.end(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	for _, how := range ways(then) {
+		n.end(how)
 	}
 	n.rescue()
+}
+
+// ways are the reboot(2) commands that then= means, each for when the kernel refuses the one before: what is deployed starts from the
+// disk as well as by kexec.
+func ways(then params.Then) []int {
+	switch then {
+	case params.ThenKexec:
+		return []int{unix.LINUX_REBOOT_CMD_KEXEC, unix.LINUX_REBOOT_CMD_RESTART}
+	case params.ThenReboot:
+		return []int{unix.LINUX_REBOOT_CMD_RESTART}
+	case params.ThenPowerOff:
+		return []int{unix.LINUX_REBOOT_CMD_POWER_OFF}
+	}
+	return nil
 }
 
 // next is what follows: after a dry run there is nothing to start.
