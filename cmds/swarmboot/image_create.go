@@ -45,7 +45,7 @@ func parseCreate(args []string, stdout io.Writer) (*createOptions, error) {
 	f.StringVar(&o.kernel, "kernel", "", "`PATH` of the kernel in the root file system; default the newest /boot/vmlinuz-*")
 	f.StringVar(&o.initrd, "initrd", "", "`PATH` of its initrd; default the one beside the kernel")
 	f.StringVar(&o.cmdline, "cmdline", "", "kernel `COMMAND-LINE`; default found on the root file system")
-	f.StringVar(&o.root, "root", "", "`NUMBER` of the root partition, or GROUP/VOLUME of LVM; default by type, then by name and file system")
+	f.StringVar(&o.root, "root", "", "`NUMBER` of the root partition, or GROUP/VOLUME of LVM; default by type, then by name and file system (ext2/3/4, XFS,\nbtrfs), then by size")
 	f.StringVar(&o.created, "created", "", "creation `TIME` (RFC 3339) to write down; default $SOURCE_DATE_EPOCH, else now")
 	pos, err := parseImageFlags(f, args, stdout, "image create [OPTIONS] SRC DIR/NAME", 2)
 	if err != nil {
@@ -99,9 +99,10 @@ func imageCreate(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	if m.Table.Kind == imagefmt.TableNone {
 		m.MinDiskSize = m.DiskSize // a file system ends where it says, used or not
 	}
-	if err := chooseRoot(m, src.LogicalVolumes(), o.root); err != nil {
+	if err := chooseRoot(m, src.LogicalVolumes(), src.Foreign(), o.root); err != nil {
 		return err
 	}
+	fmt.Fprintf(stderr, "root: %s\n", describeRoot(m, src.LogicalVolumes(), src.Foreign()))
 	if v := m.Boot.Volume; v != nil && len(v.Segments) > 1 {
 		fmt.Fprintf(stderr, "note: the root, logical volume %s, lies in %d pieces: nodes reboot into it instead of kexec, and cannot change it\n", v.Name, len(v.Segments))
 	}
@@ -163,49 +164,6 @@ func creationTime(option string) (time.Time, error) {
 		return time.Unix(n, 0).UTC(), nil
 	}
 	return time.Now().UTC().Truncate(time.Second), nil
-}
-
-// GPT partition types (Discoverable Partitions Specification; Linux file system data).
-const (
-	typeLinuxRootX8664 = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
-	typeLinuxData      = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
-)
-
-// rootPartition is the number of the partition that holds the system: the one asked for (-1: none asked for), else
-// by type, else the only or largest ext file system, else the largest partition; 0 without partitions.
-func rootPartition(t imagefmt.Table, asked int) (int, error) {
-	if asked >= 0 {
-		for _, p := range t.Partitions {
-			if p.Number == asked {
-				return asked, nil
-			}
-		}
-		if asked == 0 && len(t.Partitions) == 0 {
-			return 0, nil
-		}
-		return 0, cli.Usagef("image create: --root %d: the disk has no such partition", asked)
-	}
-	ext := func(p imagefmt.Partition) bool {
-		return p.FileSystem == "ext2" || p.FileSystem == "ext3" || p.FileSystem == "ext4"
-	}
-	for _, match := range []func(imagefmt.Partition) bool{
-		func(p imagefmt.Partition) bool { return p.Type == typeLinuxRootX8664 },
-		func(p imagefmt.Partition) bool { return p.Type == typeLinuxData && ext(p) },
-		ext,
-		func(p imagefmt.Partition) bool { return p.Type == typeLinuxData },
-		func(imagefmt.Partition) bool { return true },
-	} {
-		var best imagefmt.Partition
-		for _, p := range t.Partitions {
-			if match(p) && p.Length > best.Length {
-				best = p
-			}
-		}
-		if best.Number != 0 {
-			return best.Number, nil
-		}
-	}
-	return 0, nil
 }
 
 // refuseExisting checks the destination before anything is read.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"swarmboot/imagefmt"
@@ -38,13 +39,66 @@ func TestChooseRoot(t *testing.T) {
 		{"negative", "-1", []imagefmt.Partition{esp}, nil, 0, "", true},
 	} {
 		m := &imagefmt.Manifest{Table: imagefmt.Table{Kind: imagefmt.TableGPT, Partitions: tt.parts}}
-		err := chooseRoot(m, tt.volumes, tt.asked)
+		err := chooseRoot(m, tt.volumes, nil, tt.asked)
 		name := ""
 		if m.Boot.Volume != nil {
 			name = m.Boot.Volume.Name
 		}
 		if (err != nil) != tt.fails || !tt.fails && (m.Boot.Root != tt.root || name != tt.volume) {
 			t.Errorf("%s: partition %d, volume %q, %v", tt.name, m.Boot.Root, name, err)
+		}
+	}
+}
+
+// TestChooseRootByContent has disks as installers of several systems leave them.
+func TestChooseRootByContent(t *testing.T) {
+	const gib = 1 << 30
+	part := func(number int, size int64, kind, fs string) imagefmt.Partition {
+		return imagefmt.Partition{Number: number, Length: size, Type: kind, FileSystem: fs}
+	}
+	list := func(p ...imagefmt.Partition) []imagefmt.Partition { return p }
+	const espType, biosBoot = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "21686148-6449-6E6F-744E-656564454649"
+	sys := imagesrc.LogicalVolume{Group: "vg", Name: "sys", Foreign: "XFS", Segments: []imagesrc.Segment{{Partition: 2, Off: 1 << 20, Len: 20 * gib}}}
+	for _, tt := range []struct {
+		name    string
+		kind    string
+		parts   []imagefmt.Partition
+		volumes []imagesrc.LogicalVolume
+		foreign map[int]string
+		want    string // of describeRoot, or a part of the error
+	}{
+		{"Debian of the demo", "gpt", list(part(14, 1<<20, biosBoot, ""), part(15, 64<<20, espType, "vfat"), part(1, 2*gib, typeLinuxRootX8664, "ext4")), nil,
+			nil, "partition 1 (ext4, 2.0 GiB)"},
+		{"/boot ext4, / XFS", "gpt", list(part(1, gib, espType, "vfat"), part(2, gib, typeLinuxData, "ext4"), part(3, 20*gib, typeLinuxData, "")), nil,
+			map[int]string{3: "XFS"}, "partition 3 (XFS, 20.0 GiB)"},
+		{"/boot ext4, / btrfs", "gpt", list(part(1, gib, typeLinuxData, "ext4"), part(2, 20*gib, typeLinuxData, "")), nil, map[int]string{2: "Btrfs"},
+			"partition 2 (Btrfs, 20.0 GiB)"},
+		{"XFS and more swap", "mbr", list(part(1, 20*gib, mbrLinuxData, ""), part(2, 64*gib, mbrLinuxSwap, "swap")), nil, map[int]string{1: "XFS"},
+			"partition 1 (XFS, 20.0 GiB)"},
+		{"logical", "mbr", list(part(1, gib, mbrLinuxData, "ext4"), part(2, 40*gib, "0x0f", ""), part(5, 20*gib, mbrLinuxData, "")), nil, map[int]string{5: "XFS"},
+			"partition 5 (XFS, 20.0 GiB)"},
+		{"not known, and more hibernated swap", "mbr", list(part(1, 20*gib, "0xa5", ""), part(2, 64*gib, mbrLinuxSwap, ""), part(3, 90*gib, "0x85", "")), nil, nil,
+			"partition 1 (unknown content, 20.0 GiB)"},
+		{"NTFS", "gpt", list(part(1, gib, espType, "vfat"), part(3, 40*gib, "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7", "")), nil, map[int]string{3: "NTFS"},
+			"partition 3 (NTFS, 40.0 GiB)"},
+		{"only FAT", "mbr", list(part(1, gib, "0x0c", "vfat")), nil, nil, "partition 1 (vfat, 1.0 GiB)"},
+		{"encrypted", "gpt", list(part(2, gib, typeLinuxData, "ext4"), part(3, 20*gib, typeLinuxData, "")), nil, map[int]string{3: "LUKS"},
+			"partition 2 (ext4, 1.0 GiB) or the larger partition 3 (LUKS, 20.0 GiB)"},
+		{"never formatted", "mbr", list(part(1, gib, mbrLinuxData, "ext4"), part(2, 20*gib, mbrLinuxData, "")), nil, nil, "--root"},
+		{"smaller unknown", "gpt", list(part(2, 9*gib, typeLinuxData, "ext4"), part(3, gib, typeLinuxData, "")), nil, nil, "partition 2 (ext4, 9.0 GiB)"},
+		{"/boot XFS, / XFS in LVM", "gpt", list(part(1, gib, typeLinuxData, ""), part(2, 40*gib, "", "LVM2_member")), []imagesrc.LogicalVolume{sys},
+			map[int]string{1: "XFS"}, "logical volume vg/sys (XFS, 20.0 GiB)"},
+		{"no table", "none", nil, nil, nil, "the whole disk"},
+	} {
+		m := &imagefmt.Manifest{Table: imagefmt.Table{Kind: tt.kind, Partitions: tt.parts}}
+		got := ""
+		if err := chooseRoot(m, tt.volumes, tt.foreign, ""); err != nil {
+			got = err.Error()
+		} else {
+			got = describeRoot(m, tt.volumes, tt.foreign)
+		}
+		if !strings.Contains(got, tt.want) {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}
 	}
 }

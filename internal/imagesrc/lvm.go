@@ -18,6 +18,7 @@ const lvmMember = "LVM2_member"
 type LogicalVolume struct {
 	Group, Name             string
 	FileSystem, Label, UUID string    // as of a partition; "" when unknown
+	Foreign                 string    // as of Source.Foreign
 	Segments                []Segment // in the order of the volume's addresses
 }
 
@@ -139,7 +140,7 @@ func (d *disk) addLogical(group string, v lvm.Volume) error {
 			return err
 		}
 		l := &d.logical[len(d.logical)-1]
-		l.FileSystem, l.Label, l.UUID = in.FileSystem, printable(in.Label), in.UUID
+		l.FileSystem, l.Label, l.UUID, l.Foreign = in.FileSystem, printable(in.Label), in.UUID, in.Foreign
 		if whole != "" {
 			whole = fmt.Sprintf("logical volume %s: %s", name, whole)
 		}

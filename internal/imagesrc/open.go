@@ -38,7 +38,7 @@ func Open(path string, o Options) (*Source, error) {
 		_ = f.Close()
 		return nil, err
 	}
-	return &Source{f: f, size: d.size, sector: d.sector, table: d.table, extents: d.extents, logical: d.logical, notes: d.notes}, nil
+	return &Source{f: f, size: d.size, sector: d.sector, table: d.table, extents: d.extents, logical: d.logical, foreign: d.foreign, notes: d.notes}, nil
 }
 
 // openFile opens path and says who uses it, which is an error without force.
@@ -69,7 +69,7 @@ func openFile(path string, force bool) (f *os.File, use string, err error) {
 }
 
 func newDisk(f *os.File, path string, o Options) (*disk, error) {
-	d := &disk{path: path, r: f, sector: 512, o: o}
+	d := &disk{path: path, r: f, sector: 512, o: o, foreign: map[int]string{}}
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return nil, fmt.Errorf("size of %s: %w", path, err)

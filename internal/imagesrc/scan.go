@@ -31,6 +31,7 @@ type disk struct {
 	extents  []imagefmt.Extent
 	physical []*physical // LVM
 	logical  []LogicalVolume
+	foreign  map[int]string // by partition
 	notes    []string
 }
 
@@ -69,6 +70,9 @@ func (d *disk) scan() error {
 			return err
 		}
 		p.FileSystem, p.FSLabel, p.FSUUID = in.FileSystem, printable(in.Label), in.UUID
+		if in.Foreign != "" {
+			d.foreign[p.Number] = in.Foreign
+		}
 		p.UsedBytes = volume.Sum(in.Extents)
 		if n := len(in.Extents); in.Size <= p.Length && (n == 0 || in.Extents[n-1].End() <= p.Start+in.Size) {
 			p.FSLength = in.Size

@@ -29,6 +29,7 @@ type Source struct {
 	table   imagefmt.Table
 	extents []imagefmt.Extent
 	logical []LogicalVolume
+	foreign map[int]string
 	notes   []string
 }
 
@@ -53,6 +54,9 @@ func (s *Source) Table() imagefmt.Table { return s.table }
 
 // LogicalVolumes are the linear LVM volumes of the disk, for its groups that are not copied as a whole.
 func (s *Source) LogicalVolumes() []LogicalVolume { return s.logical }
+
+// Foreign names, by partition number, the formats whose free space is not known here: XFS, Btrfs, LUKS and so on.
+func (s *Source) Foreign() map[int]string { return s.foreign }
 
 // Notes says, a line each, what was not understood and so copied as a whole, or repaired on the fly.
 func (s *Source) Notes() []string { return s.notes }

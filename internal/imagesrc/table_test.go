@@ -277,6 +277,18 @@ func TestMBRDamaged(t *testing.T) {
 	}
 }
 
+// TestForeignNamed: who looks for the root learns what is on partitions that are not understood, but not of a doubtful one.
+func TestForeignNamed(t *testing.T) {
+	path := sfdisk(t, 64*mib, 512, "label: gpt\nstart=1MiB, size=20MiB\nstart=21MiB, size=20MiB\nstart=41MiB, size=20MiB\n")
+	filetest.Write(t, path, 1*mib, []byte("XFSB"))
+	filetest.Write(t, path, 21*mib+65600, []byte("_BHRfS_M"))
+	filetest.Write(t, path, 41*mib, []byte("XFSB"))
+	filetest.Write(t, path, 41*mib+512, []byte("LABELONE"))
+	if got := fmt.Sprint(open(t, path, Options{}).Foreign()); got != "map[1:XFS 2:Btrfs]" {
+		t.Errorf("%s", got)
+	}
+}
+
 // TestForeign leaves a second signature, or only a foreign one: the partition is then copied as a whole.
 func TestForeign(t *testing.T) {
 	for _, c := range []struct {

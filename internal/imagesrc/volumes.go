@@ -97,6 +97,8 @@ func (d *disk) readVolume(r io.ReaderAt, number int, size int64) (*volume.Info, 
 	switch {
 	case len(names) == 0:
 		return &volume.Info{}, "no known file system was found", nil
+	case found == nil && len(names) == 1:
+		return &volume.Info{Foreign: names[0]}, fmt.Sprintf("%s is not understood", names[0]), nil
 	case found == nil:
 		return &volume.Info{}, fmt.Sprintf("%s is not understood", names[0]), nil
 	case len(names) > 1:

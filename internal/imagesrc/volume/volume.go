@@ -23,5 +23,6 @@ type Info struct {
 	Size        int64             // bytes from the start of the partition that the file system spans
 	Extents     []imagefmt.Extent // used bytes, relative to the partition; sorted, disjoint, inside Size
 	Dirty       string            // why the extents may not be trusted without a repair or a clean unmount, "" when clean
+	Foreign     string            // XFS, Btrfs, LUKS, ...: the one format there is, when its free space is not known here; FileSystem is "" then
 	Opaque      string            // why only the whole partition will do (a feature not known here), "" when Extents holds
 }
