@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -62,13 +63,10 @@ func (l *Loader) unseen(seen map[string]bool) []string {
 func (l *Loader) loadAll(names []string) (errs []error) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, 4) // bounds the memory for unpacked modules
 	for _, n := range names {
 		wg.Add(1)
-		slots <- struct{}{}
 		go func() {
 			defer wg.Done()
-			defer func() { <-slots }()
 			if err := l.loadModule(n); err != nil {
 				mu.Lock()
 				errs = append(errs, err)
@@ -116,22 +114,33 @@ func (l *Loader) Watch(ctx context.Context, report func(error)) error {
 		return fmt.Errorf("bind uevent socket: %w", err)
 	}
 	defer context.AfterFunc(ctx, func() { f.Close() })()
+	return l.watch(ctx, f, report)
+}
+
+// watch reads uevents. It waits for no module: one whose init never comes back would keep it from all later devices.
+func (l *Loader) watch(ctx context.Context, uevents io.Reader, report func(error)) error {
+	load := func(aliases ...string) {
+		for _, alias := range aliases {
+			if names := l.untried(l.Index.Match(alias)); len(names) > 0 {
+				go func() {
+					for _, err := range l.loadAll(names) {
+						report(err)
+					}
+				}()
+			}
+		}
+	}
 	buf := make([]byte, 16<<10)
 	for ctx.Err() == nil {
-		n, err := f.Read(buf)
-		if err != nil {
-			if ctx.Err() != nil {
-				break
-			}
-			if errors.Is(err, unix.ENOBUFS) {
-				continue // events were lost; devices of those stay without a driver until they ask again
-			}
+		n, err := uevents.Read(buf)
+		switch {
+		case err == nil:
+			load(ueventModalias(buf[:n]))
+		case ctx.Err() != nil:
+		case errors.Is(err, unix.ENOBUFS): // events were lost; their devices are in sysfs
+			load(Modaliases(l.sys)...)
+		default:
 			return fmt.Errorf("read uevents: %w", err)
-		}
-		if alias := ueventModalias(buf[:n]); alias != "" {
-			for _, err := range l.loadAll(l.Index.Match(alias)) {
-				report(err)
-			}
 		}
 	}
 	return ctx.Err()

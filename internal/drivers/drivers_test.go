@@ -3,12 +3,14 @@ package drivers
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -202,6 +204,77 @@ func TestUeventModalias(t *testing.T) {
 			t.Errorf("%q: %q", msg, got)
 		}
 	}
+}
+
+// uevents are what a netlink socket gives, one read each; then it ends.
+type uevents []func() (string, error)
+
+func (u *uevents) Read(b []byte) (int, error) {
+	if len(*u) == 0 {
+		return 0, io.EOF
+	}
+	next := (*u)[0]
+	*u = (*u)[1:]
+	text, err := next()
+	return copy(b, text), err
+}
+
+// added is the uevent of a new device.
+func added(alias string) func() (string, error) {
+	return func() (string, error) { return "add@/devices/x\x00ACTION=add\x00MODALIAS=" + alias + "\x00", nil }
+}
+
+const nic, virtioNIC = "pci:v00008086d0000100Esv1", "virtio:d00000001v00001AF4"
+
+// Devices that come after one whose driver hangs in its init get theirs.
+func TestWatchWithDriverThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, l := newFake(t)
+		release, insert := make(chan struct{}), l.insert
+		l.insert = func(image []byte) error {
+			if string(image) == "e1000" {
+				<-release
+			}
+			return insert(image)
+		}
+		l.slots = make(chan struct{}, 2) // fewer than there are devices of the driver that hangs
+		ended := make(chan error)
+		events := uevents{added(nic), added(nic), added(nic), added(virtioNIC)}
+		go func() { ended <- l.watch(t.Context(), &events, func(err error) { t.Error(err) }) }()
+		synctest.Wait()
+		select {
+		case err := <-ended:
+			if !errors.Is(err, io.EOF) {
+				t.Error(err)
+			}
+		default:
+			t.Error("uevents are no longer read")
+		}
+		f.mu.Lock()
+		if got := strings.Join(f.loaded, " "); got != "ring virtio virtio_net" {
+			t.Errorf("loaded %q", got)
+		}
+		f.mu.Unlock()
+		close(release)
+	})
+}
+
+// Devices whose uevents were lost are in sysfs.
+func TestWatchAfterLostEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, l := newFake(t)
+		f.device(t, "pci0/03", nic)
+		lost := func() (string, error) { return "", unix.ENOBUFS }
+		events := uevents{lost, added(virtioNIC)}
+		if err := l.watch(t.Context(), &events, func(err error) { t.Error(err) }); !errors.Is(err, io.EOF) {
+			t.Error(err)
+		}
+		synctest.Wait()
+		slices.Sort(f.loaded)
+		if got := strings.Join(f.loaded, " "); got != "e1000 ring virtio virtio_net" {
+			t.Errorf("loaded %q", got)
+		}
+	})
 }
 
 func TestParseIndexErrors(t *testing.T) {

@@ -27,6 +27,8 @@ type Loader struct {
 	sys    string // sysfs
 	insert func(image []byte) error
 
+	slots chan struct{} // bounds how many modules are in memory unpacked
+
 	mu      sync.Mutex
 	modules map[string]*attempt
 }
@@ -55,7 +57,7 @@ func Open(dir string) (*Loader, error) {
 }
 
 func newLoader(ix *Index, dir, sys string, insert func([]byte) error) *Loader {
-	return &Loader{Index: ix, dir: dir, sys: sys, insert: insert, modules: map[string]*attempt{}}
+	return &Loader{Index: ix, dir: dir, sys: sys, insert: insert, slots: make(chan struct{}, 4), modules: map[string]*attempt{}}
 }
 
 // initModule is init_module(2). The modules lie compressed in the archive to save memory, and not every kernel can
@@ -112,9 +114,21 @@ func (l *Loader) once(m *Module) error {
 		<-a.done
 		return a.err
 	}
+	l.slots <- struct{}{}
 	a.err = l.insertFile(m)
+	<-l.slots
 	close(a.done)
 	return a.err
+}
+
+// untried are those of names that nobody has begun to load. A device that comes after its driver gets it from the kernel.
+func (l *Loader) untried(names []string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool {
+		_, tried := l.modules[Canonical(n)]
+		return tried
+	})
 }
 
 func (l *Loader) insertFile(m *Module) error {
