@@ -46,8 +46,14 @@ func (a Arch) fallback() string { return "BOOT" + strings.ToUpper(a.Suffix) + ".
 // loaders are names of boot loaders below a directory of \EFI, best first: shim comes before what it starts, a loader with a
 // menu before one without.
 func (a Arch) loaders() []string {
-	return []string{"shim" + a.Suffix + ".efi", "grub" + a.Suffix + ".efi", "shim.efi", "grub.efi", "systemd-boot" + a.Suffix + ".efi",
+	return []string{"shim" + a.Suffix + ".efi", "shim.efi", "grub" + a.Suffix + ".efi", "grub.efi", "systemd-boot" + a.Suffix + ".efi",
 		"refind_" + a.Suffix + ".efi", "Boot/bootmgfw.efi"}
+}
+
+// startedByShim are names of what shim starts from its own directory, those with the suffix by default, the others on SUSE: the second
+// stage, and what enrolls keys.
+func (a Arch) startedByShim() (second, others []string) {
+	return []string{"grub" + a.Suffix + ".efi", "grub.efi"}, []string{"mm" + a.Suffix + ".efi", "MokManager.efi"}
 }
 
 // NoLoaderError says that an ESP has no boot loader for the firmware.
@@ -116,22 +122,32 @@ func HasFallback(esp *os.Root, a Arch) (bool, error) {
 }
 
 // AddFallback copies a loader, a path as FindLoader returns it, to the fallback path, shim with what it starts from its
-// own directory. It returns the names that it wrote. The file that makes the path count is written last.
+// own directory. It returns the names that it wrote. The file that makes the path count is written last. Shim that would find
+// nothing to start is not copied: firmware then goes on to what it finds elsewhere.
 func AddFallback(esp *os.Root, a Arch, loader string) (wrote []string, err error) {
 	from := strings.ReplaceAll(strings.TrimPrefix(loader, `\`), `\`, "/")
+	var beside []string
+	if strings.HasPrefix(strings.ToLower(path.Base(from)), "shim") {
+		second, others := a.startedByShim()
+		if !slices.ContainsFunc(second, func(name string) bool {
+			_, err := program(esp, path.Dir(from), name, a)
+			return err == nil
+		}) {
+			return nil, fmt.Errorf("%s has none of %s beside it, which it would start", loader, strings.Join(second, ", "))
+		}
+		beside = slices.Concat(second, others)
+	}
 	to, err := makeBootDir(esp)
 	if err != nil {
 		return nil, err
 	}
-	if strings.HasPrefix(strings.ToLower(path.Base(from)), "shim") {
-		for _, name := range []string{"grub" + a.Suffix + ".efi", "mm" + a.Suffix + ".efi"} {
-			ok, err := copyBeside(esp, a, path.Dir(from), to, name)
-			if err != nil {
-				return wrote, err
-			}
-			if ok {
-				wrote = append(wrote, name)
-			}
+	for _, name := range beside {
+		ok, err := copyBeside(esp, a, path.Dir(from), to, name)
+		if err != nil {
+			return wrote, err
+		}
+		if ok {
+			wrote = append(wrote, name)
 		}
 	}
 	if err := copyFile(esp, from, path.Join(to, a.fallback())); err != nil {

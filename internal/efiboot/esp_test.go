@@ -55,6 +55,7 @@ func TestFindLoader(t *testing.T) {
 		{`\EFI\debian\shimx64.efi`, "EFI/debian/grubx64.efi EFI/debian/shimx64.efi EFI/BOOT/BOOTX64.EFI"},
 		{`\efi\Debian\GRUBX64.EFI`, "efi/Debian/GRUBX64.EFI efi/boot/bootx64.efi"},
 		{`\EFI\debian\grubx64.efi`, "EFI/debian/grubx64.efi EFI/debian/shimx64.efi! EFI/debian/shim.efi?"},
+		{`\EFI\opensuse\shim.efi`, "EFI/opensuse/grubx64.efi EFI/opensuse/grub.efi EFI/opensuse/shim.efi"},
 		{`\EFI\systemd\systemd-bootx64.efi`, "EFI/systemd/systemd-bootx64.efi EFI/BOOT/BOOTX64.EFI EFI/Linux/x.efi"},
 		{`\EFI\ubuntu\shimx64.efi`, "EFI/Microsoft/Boot/bootmgfw.efi EFI/ubuntu/shimx64.efi"},
 		{`\EFI\Microsoft\Boot\bootmgfw.efi`, "EFI/Microsoft/Boot/bootmgfw.efi EFI/BOOT/BOOTX64.EFI"},
@@ -84,6 +85,7 @@ func TestAddFallback(t *testing.T) {
 	}{
 		{`\EFI\debian\shimx64.efi`, "EFI/debian/shimx64.efi EFI/debian/grubx64.efi EFI/debian/mmx64.efi EFI/debian/fbx64.efi", "grubx64.efi mmx64.efi BOOTX64.EFI"},
 		{`\EFI\debian\shimx64.efi`, "EFI/debian/shimx64.efi EFI/debian/grubx64.efi EFI/Boot/GRUBX64.EFI", "BOOTX64.EFI"},
+		{`\EFI\opensuse\shim.efi`, "EFI/opensuse/shim.efi EFI/opensuse/grub.efi EFI/opensuse/MokManager.efi EFI/opensuse/grub.cfg", "grub.efi MokManager.efi BOOTX64.EFI"},
 		{`\efi\systemd\systemd-bootx64.efi`, "efi/systemd/systemd-bootx64.efi efi/boot/readme.txt", "BOOTX64.EFI"},
 	} {
 		root := espWith(t, strings.Fields(tt.files)...)
@@ -110,6 +112,18 @@ func TestAddFallback(t *testing.T) {
 		if err != nil || slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, ".TMP") }) {
 			t.Errorf("left: %q, %v", names, err)
 		}
+	}
+}
+
+// Shim alone would start nothing, and keep firmware from what does.
+func TestNoFallbackOfShimAlone(t *testing.T) {
+	root := espWith(t, "EFI/debian/shimx64.efi", "EFI/debian/mmx64.efi", "EFI/debian/grubx64.efi!")
+	wrote, err := AddFallback(root, x64, `\EFI\debian\shimx64.efi`)
+	if err == nil || !strings.Contains(err.Error(), "has none of grubx64.efi, grub.efi beside it") || len(wrote) > 0 {
+		t.Errorf("wrote %q, %v", wrote, err)
+	}
+	if ok, err := HasFallback(root, x64); ok || err != nil {
+		t.Errorf("there is one (%v)", err)
 	}
 }
 
