@@ -31,6 +31,9 @@ const (
 	// sends each byte of it twice.
 	trialPieces = 512
 	trialWait   = 2500 * time.Millisecond
+	// comparePace is how often its follower comes until the first node is compared: the answer goes to the follower, and behind
+	// a slow first node all go at its pace until then.
+	comparePace = 300 * time.Millisecond
 
 	// stallNotice is about how long nothing has come when a node says so. A node that was heard after it and has
 	// nothing to send is waiting itself. confirmStall is when the node should say it again: if its
@@ -121,6 +124,8 @@ func (t *Topology) again(now time.Time, n *node) time.Duration {
 		return confirmStall
 	case n.low == 1 || (n.Stalled && n.cutOff == 1):
 		return min(confirmLow, t.Interval())
+	case len(n.ups) == 1 && t.comparing(n, n.ups[0]):
+		return comparePace
 	}
 	return t.pace(n)
 }
@@ -292,7 +297,7 @@ func (t *Topology) try(now time.Time, n *node, ups []*node) (_ []*node, seeder b
 
 // suspect says whether an upstream u of n may be what holds n back.
 func (t *Topology) suspect(now time.Time, n, u *node) bool {
-	if t.o.Pieces >= trialPieces && !t.compared && u.direct && u.pos == 0 {
+	if t.comparing(n, u) {
 		return t.suspectHead(now, u)
 	}
 	if t.estimate(now, u)-n.Done > t.margin() {
@@ -327,6 +332,11 @@ func (t *Topology) suspectHead(now time.Time, u *node) bool {
 	}
 	t.compared = now.Sub(t.headSince) >= trialWait
 	return t.compared
+}
+
+// comparing says whether a node's upstream is the first node, and that one not compared yet.
+func (t *Topology) comparing(n, u *node) bool {
+	return t.o.Pieces >= trialPieces && !t.compared && !n.slow && u.direct && u.pos == 0 && !u.Complete
 }
 
 // lead is how many pieces a node's upstream has that the node may lack.

@@ -156,10 +156,12 @@ func TestFirstNodeOfAnotherBatch(t *testing.T) {
 func TestFirstNodeComparedAtOnce(t *testing.T) {
 	l := newLine(t, Settings{})
 	l.rates[0], l.rates[1] = 25e6, 25e6
-	for range 2 {
-		l.round(8)
+	l.round(8)
+	if p := l.place[1]; p.Again != comparePace {
+		t.Errorf("the second is told to come again after %v", p.Again)
 	}
-	if p := l.top.Announce(l.now, l.report(1)); !p.Seeder {
+	l.round(8)
+	if p := l.top.Announce(l.now, l.report(1)); !p.Seeder || p.Again == comparePace {
 		t.Errorf("the second takes from %+v", p)
 	}
 }
