@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,32 +38,41 @@ func (im *image) file(path string, data []byte, mode uint64) {
 
 func (im *image) link(path, target string) { im.record(cpio.Symlink(path, target)) }
 
-// hostFile adds a file of this machine, or a folder with all in it, without its times and owner.
+// hostFile adds a file of this machine, or a folder with all in it, without its times and owner. Links in a folder stay links.
 func (im *image) hostFile(src, dst string) {
 	info, err := os.Stat(src)
+	im.hostEntry(src, strings.TrimPrefix(dst, "/"), info, err)
+}
+
+func (im *image) hostEntry(src, dst string, info fs.FileInfo, err error) {
 	switch {
 	case im.err != nil:
 	case err != nil:
 		im.err = err
 	case info.IsDir():
-		entries, err := os.ReadDir(src)
-		if err != nil {
-			im.err = err
-		}
+		var entries []fs.DirEntry
+		entries, im.err = os.ReadDir(src)
 		for _, e := range entries {
-			im.hostFile(filepath.Join(src, e.Name()), filepath.Join(dst, e.Name()))
+			info, err := e.Info()
+			im.hostEntry(filepath.Join(src, e.Name()), filepath.Join(dst, e.Name()), info, err)
 		}
-	default:
-		data, err := os.ReadFile(src)
-		if err != nil {
-			im.err = err
+	case info.Mode().Type() == fs.ModeSymlink:
+		var target string
+		if target, im.err = os.Readlink(src); im.err == nil {
+			im.link(dst, target)
+		}
+	case info.Mode().IsRegular():
+		var data []byte
+		if data, im.err = os.ReadFile(src); im.err != nil {
 			return
 		}
 		mode := uint64(0o644)
 		if info.Mode()&0o111 != 0 {
 			mode = 0o755
 		}
-		im.file(strings.TrimPrefix(dst, "/"), data, mode)
+		im.file(dst, data, mode)
+	default:
+		im.err = fmt.Errorf("%s: want a file, a folder or a link", src)
 	}
 }
 

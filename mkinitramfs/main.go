@@ -76,6 +76,11 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 			return nil, cli.Usagef("%s is missing", name)
 		}
 	}
+	for _, f := range o.files {
+		if src, dst, _ := strings.Cut(f, ":"); src == "" || dst == "" {
+			return nil, cli.Usagef("--files %q: want SRC:DST", f)
+		}
+	}
 	if !slices.Contains(compressions, o.compress) {
 		return nil, cli.Usagef("--compress %s: want one of %s", o.compress, strings.Join(compressions, ", "))
 	}
@@ -152,10 +157,7 @@ func (o *options) assemble(program []byte, t *tree, mods []picked, stdout io.Wri
 		im.hostFile(filepath.Join(o.firmware, f), filepath.Join("lib/firmware", f))
 	}
 	for _, f := range o.files {
-		src, dst, ok := strings.Cut(f, ":")
-		if !ok || src == "" || dst == "" {
-			return cli.Usagef("--files %q: want SRC:DST", f)
-		}
+		src, dst, _ := strings.Cut(f, ":")
 		im.hostFile(src, dst)
 	}
 	id, err := im.finish()

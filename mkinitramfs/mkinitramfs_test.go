@@ -38,6 +38,8 @@ func TestUsage(t *testing.T) {
 	}{
 		{[]string{"--kernel", "k", "--modules", "m"}, "-o is missing"},
 		{[]string{"--kernel", "k", "--modules", "m", "-o", "o", "--compress", "lzma"}, "--compress lzma"},
+		{[]string{"--kernel", "k", "--modules", "m", "-o", "o", "--files", "src:"}, `--files "src:"`},
+		{[]string{"--kernel", "k", "--modules", "m", "-o", "o", "--files", "src"}, `--files "src"`},
 		{[]string{"x"}, `argument "x"`},
 		{[]string{"--nonsense"}, "nonsense"},
 	} {
