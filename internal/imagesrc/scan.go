@@ -79,12 +79,42 @@ func (d *disk) scan() error {
 		}
 		taken = append(taken, imagefmt.Extent{Off: p.Start, Len: p.Length})
 	}
-	for _, gap := range volume.Invert(volume.Merge(taken, 0), 0, d.size) {
-		if err := d.addGap(m, gap.Off, gap.End()); err != nil {
-			return err
-		}
+	if err := d.addGaps(m, taken); err != nil {
+		return err
 	}
 	d.extents = m.Extents(d.size)
+	return nil
+}
+
+// quietGap is what boot loaders may keep in front of the first partition, and EBRs in front of a logical one.
+const quietGap = 1 << 20
+
+// addGaps adds what lies outside all partitions. What is more than a boot loader has often been left by the disk's last owner; and
+// behind the last partition it says how large targets have to be.
+func (d *disk) addGaps(m *volume.Map, taken []imagefmt.Extent) error {
+	var last int64
+	for _, p := range d.table.Partitions {
+		last = max(last, p.Start+p.Length)
+	}
+	for _, gap := range volume.Invert(volume.Merge(taken, 0), 0, d.size) {
+		found := &volume.Map{}
+		if err := d.addGap(found, gap.Off, gap.End()); err != nil {
+			return err
+		}
+		list := found.Extents(d.size)
+		for _, e := range list {
+			m.Add(e.Off, e.Len)
+		}
+		n := volume.Sum(list)
+		switch {
+		case n == 0 || d.o.AllBlocks:
+		case gap.Off >= last:
+			d.note("%d bytes behind the last partition, from byte %d on, are not zero and are copied: the image needs a disk of more than %d bytes",
+				n, list[0].Off, list[len(list)-1].End())
+		case n > quietGap:
+			d.note("%d bytes outside all partitions, from byte %d on, are not zero and are copied", n, list[0].Off)
+		}
+	}
 	return nil
 }
 

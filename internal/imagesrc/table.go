@@ -51,6 +51,11 @@ func (d *disk) readTable() error {
 		d.table, d.reserved = imagefmt.Table{Kind: imagefmt.TableNone}, nil
 		return nil
 	}
+	// Installers that make an MBR leave the backup of the GPT that was there. On a target it would be in the way of partitions that
+	// grow, and demand a disk that is as large.
+	if err == nil && d.reserveBackup(d.size/int64(d.sector)-1) {
+		d.note("the backup of an old GPT at the end of the disk is left out")
+	}
 	return err
 }
 

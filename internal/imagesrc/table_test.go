@@ -111,7 +111,7 @@ func TestGPT(t *testing.T) {
 			s := open(t, path, Options{})
 			wantSame(t, path, s)
 			p := s.Table().Partitions
-			if s.SectorSize() != sector || len(s.Notes()) != 0 || p[0].FileSystem != "vfat" || p[1].FileSystem != "ext4" ||
+			if s.SectorSize() != sector || len(s.Notes()) != 1 || !strings.Contains(s.Notes()[0], "4096 bytes behind the last partition, from byte 52428800 on") || p[0].FileSystem != "vfat" || p[1].FileSystem != "ext4" ||
 				p[1].FSLabel != "the label" || p[1].FSUUID != testUUID || p[2].FileSystem != "swap" {
 				t.Errorf("sector %d, notes %q, partitions %+v", s.SectorSize(), s.Notes(), p)
 			}
@@ -190,6 +190,70 @@ func TestGPTDamaged(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLeftOvers: what the disk's last owner left outside the file systems is copied, but not in silence.
+func TestLeftOvers(t *testing.T) {
+	junk := bytes.Repeat([]byte("of old files "), 2*mib/13)
+	for _, c := range []struct {
+		name   string
+		off    int64
+		data   []byte
+		o      Options
+		copied bool
+		want   string // the note, "" for none
+	}{
+		{"nothing", 0, nil, Options{}, false, ""},
+		{"boot loader", 512, junk[:mib-512], Options{}, true, ""},
+		{"behind the last partition", 60 * mib, junk[:5], Options{}, true, "4096 bytes behind the last partition, from byte 62914560 on, are not zero and are copied: the image needs a disk of more than 62918656 bytes"},
+		{"between partitions", 30 * mib, junk, Options{}, true, "2097152 bytes outside all partitions, from byte 31457280 on"},
+		{"little between partitions", 30 * mib, junk[:4096], Options{}, true, ""},
+		{"behind a file system", 20 * mib, junk[:5], Options{}, true, "partition 1: 4096 bytes behind its ext2 are not zero and are copied"},
+		{"all blocks", 60 * mib, junk[:5], Options{AllBlocks: true}, true, ""},
+	} {
+		path := sfdisk(t, 64*mib, 512, "label: dos\nstart=1MiB, size=23MiB, type=83\nstart=48MiB, size=8MiB, type=82\n")
+		run(t, "mke2fs", "-q", "-F", "-E", fmt.Sprintf("offset=%d", mib), path, "16M")
+		sw := blank(t, 8*mib)
+		run(t, "mkswap", sw)
+		dd(t, sw, path, 48*mib)
+		filetest.Write(t, path, c.off, c.data)
+		s := open(t, path, c.o)
+		if notes := strings.Join(s.Notes(), "\n"); c.want == "" && notes != "" || !strings.HasPrefix(notes, c.want) || len(s.Notes()) > 1 {
+			t.Errorf("%s: notes %q, want %q", c.name, notes, c.want)
+		}
+		if got := covered(s.Extents(), max(c.off, 512), int64(len(c.data))); c.copied && !got {
+			t.Errorf("%s: not copied", c.name)
+		}
+	}
+}
+
+// TestOldGPT has a GPT made an MBR, with what the GPT had at the end of the disk still there.
+func TestOldGPT(t *testing.T) {
+	path := sfdisk(t, 64*mib, 512, gptScript)
+	backup := filetest.Read(t, path, 64*mib-33*512, 33*512)
+	run(t, "wipefs", "-q", "-a", path)
+	runInput(t, "label: dos\nstart=1MiB, size=24MiB, type=83\n", "sfdisk", "-q", path)
+	run(t, "mke2fs", "-q", "-F", "-E", fmt.Sprintf("offset=%d", mib), path, "24M")
+	filetest.Write(t, path, 64*mib-33*512, backup)
+	s := open(t, path, Options{})
+	if e := s.Extents(); e[len(e)-1].End() > 25*mib || len(s.Notes()) != 1 || !strings.Contains(s.Notes()[0], "backup of an old GPT") {
+		t.Errorf("the last extent is %+v, notes %q", e[len(e)-1], s.Notes())
+	}
+
+	// A partition that reaches there is copied all the same.
+	runInput(t, "label: dos\nstart=1MiB, size=63MiB, type=83\n", "sfdisk", "-q", "--wipe", "never", path)
+	filetest.Write(t, path, 64*mib-33*512, backup)
+	run(t, "dd", "if=/dev/zero", "of="+path, "bs=64k", "seek=16", "count=1", "conv=notrunc", "status=none")
+	if s = open(t, path, Options{}); !covered(s.Extents(), 1*mib, 63*mib) {
+		t.Errorf("the partition is not copied to its end: %v", s.Extents())
+	}
+
+	// One that is not whole is no GPT's.
+	runInput(t, "label: dos\nstart=1MiB, size=24MiB, type=83\n", "sfdisk", "-q", "--wipe", "never", path)
+	filetest.Write(t, path, 64*mib-512+24, make([]byte, 8))
+	if s = open(t, path, Options{}); !covered(s.Extents(), 64*mib-512, 512) || !strings.Contains(fmt.Sprint(s.Notes()), "behind the last partition") {
+		t.Errorf("extents %v, notes %q", s.Extents(), s.Notes())
 	}
 }
 

@@ -62,8 +62,16 @@ func (d *disk) addVolume(m *volume.Map, number int, start, length int64) (*volum
 			used.Add(start+e.Off, e.Len)
 		}
 		// What lies behind the file system may be the metadata of something below it, such as a RAID.
-		if err := d.addGap(used, start+min(in.Size, length), start+length); err != nil {
+		behind := &volume.Map{}
+		if err := d.addGap(behind, start+min(in.Size, length), start+length); err != nil {
 			return nil, err
+		}
+		list := behind.Extents(d.size)
+		for _, e := range list {
+			used.Add(e.Off, e.Len)
+		}
+		if len(list) > 0 && number != 0 && in.FileSystem != lvmMember { // LVM may keep a second copy of its metadata there
+			d.note("%s: %d bytes behind its %s are not zero and are copied: no target can have it smaller", partitionName(number), volume.Sum(list), in.FileSystem)
 		}
 	}
 	in.Extents = used.Extents(d.size)
