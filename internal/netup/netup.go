@@ -26,6 +26,8 @@ const (
 	headStart = 40 * time.Second
 	// carrierPoll is how often the list of interfaces and their links is looked at.
 	carrierPoll = 200 * time.Millisecond
+	// bringUpPause is between two attempts to bring an interface up; each of them may load the card's firmware.
+	bringUpPause = 2 * time.Second
 )
 
 // Options say how to bring the network up. The zero value is fit for use.
@@ -40,7 +42,9 @@ type Options struct {
 	// Link is told of an interface when it was brought up, and again when it has a carrier. It must return at once: DHCP waits for it.
 	Link func(name string, mac net.HardwareAddr, carrier bool) `json:"-"`
 
-	renewAfter time.Duration // in tests: renew earlier than the lease says
+	// In tests:
+	renewAfter time.Duration            // renew earlier than the lease says
+	bringUp    func(netlink.Link) error // nil = netlink.LinkSetUp
 }
 
 // Net is a configured network. Its lease is renewed until Close.
@@ -82,7 +86,7 @@ var ErrNoNIC = errors.New("no network interface")
 // one: address, routes, name servers. The error names each interface and what happened on it.
 func Up(ctx context.Context, o Options) (*Net, error) {
 	o = o.withDefaults()
-	u := &up{o: o, started: time.Now(), won: make(chan candidate, 1), failed: map[string]error{}, known: map[string]bool{}}
+	u := &up{o: o, started: time.Now(), won: make(chan candidate, 1), failed: map[string]error{}, known: map[int]bool{}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer u.wg.Wait()
 	defer cancel()
@@ -119,6 +123,9 @@ func (o Options) withDefaults() Options {
 	if o.Link == nil {
 		o.Link = func(string, net.HardwareAddr, bool) {}
 	}
+	if o.bringUp == nil {
+		o.bringUp = netlink.LinkSetUp
+	}
 	return o
 }
 
@@ -128,7 +135,7 @@ type up struct {
 	started time.Time
 	wg      sync.WaitGroup
 	won     chan candidate
-	known   map[string]bool
+	known   map[int]bool // by index: a card that was gone has another one when it is back
 
 	mu      sync.Mutex
 	running int
@@ -150,11 +157,11 @@ func (u *up) tryNew(ctx context.Context) {
 	}
 	first := slices.ContainsFunc(links, func(l netlink.Link) bool { return u.isFirst(l) })
 	for _, l := range links {
-		name := l.Attrs().Name
-		if u.known[name] || !isEthernet(l) || !u.allowed(l) {
+		index := l.Attrs().Index
+		if u.known[index] || !isEthernet(l) || !u.allowed(l) {
 			continue
 		}
-		u.known[name] = true
+		u.known[index] = true
 		u.mu.Lock()
 		u.running++
 		u.mu.Unlock()
@@ -198,7 +205,7 @@ func (u *up) try(ctx context.Context, l netlink.Link, delay time.Duration) {
 }
 
 func (u *up) tryLink(ctx context.Context, l netlink.Link, delay time.Duration) error {
-	if err := netlink.LinkSetUp(l); err != nil {
+	if err := u.setUp(ctx, l); err != nil {
 		return fmt.Errorf("bring up: %w", err)
 	}
 	u.o.Link(l.Attrs().Name, l.Attrs().HardwareAddr, false)
@@ -223,28 +230,54 @@ func (u *up) tryLink(ctx context.Context, l netlink.Link, delay time.Duration) e
 	return nil
 }
 
-// waitCarrier waits until the link is up, at most until the time for that is over, counted from the start of Up.
+// setUp and waitCarrier go on until the time for a link is over, counted from the start of Up, whatever is wrong: a card whose firmware
+// is not there, or that went away, must not end Up before the drivers have found the others.
+
+func (u *up) setUp(ctx context.Context, l netlink.Link) error {
+	ctx, cancel := context.WithDeadline(ctx, u.started.Add(u.o.Carrier))
+	defer cancel()
+	for try := 1; ; try++ {
+		err := u.o.bringUp(l)
+		if err == nil {
+			return nil
+		}
+		if try == 1 {
+			u.o.Log("%s: bring up: %v; trying again", l.Attrs().Name, err)
+		}
+		if sleep(ctx, bringUpPause) != nil {
+			return err
+		}
+	}
+}
+
 func (u *up) waitCarrier(ctx context.Context, l netlink.Link) error {
 	ctx, cancel := context.WithDeadline(ctx, u.started.Add(u.o.Carrier))
 	defer cancel()
+	told := false
 	for {
 		now, err := netlink.LinkByIndex(l.Attrs().Index)
+		if err == nil && now.Attrs().RawFlags&iffLowerUp != 0 {
+			return nil
+		}
+		if err != nil && !told {
+			told = true
+			u.o.Log("%s: look at link: %v; trying again", l.Attrs().Name, err)
+		}
+		if sleep(ctx, carrierPoll) == nil {
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("look at link: %w", err)
 		}
-		if now.Attrs().RawFlags&iffLowerUp != 0 {
-			return nil
-		}
-		if sleep(ctx, carrierPoll) != nil {
-			return fmt.Errorf("%w (waited %s)", ErrNoCarrier, u.o.Carrier)
-		}
+		return fmt.Errorf("%w (waited %s)", ErrNoCarrier, u.o.Carrier)
 	}
 }
 
 // iffLowerUp is IFF_LOWER_UP of linux/if.h: the driver sees a carrier.
 const iffLowerUp = 1 << 16
 
-// hopeless says whether every try is over and no further interface is waited for.
+// hopeless says whether every try is over and no further interface is waited for. (A try that fails before the time for a link
+// is over had a link, and nobody who answered on it.)
 func (u *up) hopeless() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
 )
 
@@ -35,6 +36,7 @@ type helperOptions struct {
 	First string
 	Stay  bool // until standard input ends
 	Renew time.Duration
+	Fail  map[string]int // how often an interface cannot be brought up
 }
 
 // helper prints messages, then the result as JSON.
@@ -48,6 +50,16 @@ func helper(text string) int {
 		o.Options.First, _ = net.ParseMAC(o.First)
 	}
 	o.renewAfter = o.Renew
+	var mu sync.Mutex
+	o.bringUp = func(l netlink.Link) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if o.Fail[l.Attrs().Name] > 0 {
+			o.Fail[l.Attrs().Name]--
+			return syscall.ENOENT
+		}
+		return netlink.LinkSetUp(l)
+	}
 	started := time.Now()
 	o.Log = func(format string, args ...any) {
 		fmt.Printf("log %5.1f: %s\n", time.Since(started).Seconds(), fmt.Sprintf(format, args...))
@@ -286,6 +298,47 @@ func TestNICThatAppearsLate(t *testing.T) {
 	l := newLab(t)
 	_, end := l.start(helperOptions{Options: Options{Carrier: 2 * time.Minute}})
 	time.Sleep(time.Second) // the program says nothing of a card that is not there
+	l.cable(1, true)
+	l.serve(1, span(1, "1h"))
+	wantAll(t, end(), "up c1 10.77.1.")
+}
+
+// A card without its firmware fails at once; the one that the node boots through may be found later.
+func TestNICThatFailsAtOnce(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.cable(1, true)
+	said, end := l.start(helperOptions{Options: Options{Carrier: 2 * time.Minute}, Fail: map[string]int{"c1": 1000}})
+	l.await(said, "c1: bring up: no such file or directory")
+	l.cable(2, true)
+	l.serve(2, span(2, "1h"))
+	wantAll(t, end(), "up c2 10.77.2.")
+}
+
+func TestNICThatFailsAtFirst(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.cable(1, true)
+	l.serve(1, span(1, "1h"))
+	wantAll(t, l.run(helperOptions{Options: Options{Carrier: 2 * time.Minute}, Fail: map[string]int{"c1": 2}}), "up c1 10.77.1.")
+}
+
+func TestNICThatNeverComesUp(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.cable(1, true)
+	wantAll(t, l.run(helperOptions{Options: Options{Carrier: time.Second}, Fail: map[string]int{"c1": 1000}}), "error: c1 ("+mac(1)+"): bring up: no such file")
+}
+
+// Drivers that are bound anew take their cards away and bring them back, under the old names.
+func TestNICThatComesBack(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.cable(1, false)
+	said, end := l.start(helperOptions{Options: Options{Carrier: 2 * time.Minute}})
+	l.await(said, "link c1 "+mac(1)+" false\n")
+	l.ip("-n", l.client, "link", "del", "c1")
+	l.await(said, "look at link: ")
 	l.cable(1, true)
 	l.serve(1, span(1, "1h"))
 	wantAll(t, end(), "up c1 10.77.1.")
