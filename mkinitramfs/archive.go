@@ -130,13 +130,12 @@ func (im *image) write(path, compression string) (unpacked int64, err error) {
 		return 0, err
 	}
 	w := &records{RecordWriter: cpio.Newc.Writer(c)}
-	if err := im.files.WriteTo(w); err != nil {
-		return 0, fmt.Errorf("write archive: %w", err)
+	err = im.files.WriteTo(w)
+	if err == nil {
+		err = w.Finish()
 	}
-	if err := w.Finish(); err != nil {
-		return 0, fmt.Errorf("write archive: %w", err)
-	}
-	if err := c.Close(); err != nil {
+	// A zstd that has died is a broken pipe here; only Close knows what it died of.
+	if err = errors.Join(c.Close(), err); err != nil {
 		return 0, fmt.Errorf("write archive: %w", err)
 	}
 	return w.bytes, out.CloseAtomicallyReplace()

@@ -54,3 +54,21 @@ func TestHostFile(t *testing.T) {
 		t.Error(im.err)
 	}
 }
+
+// The error says why zstd ended early, and no half of an archive is left.
+func TestZstdThatDies(t *testing.T) {
+	bin, out := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "zstd"), []byte("#!/bin/sh\necho No space left on device >&2\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin)
+	im := newImage()
+	im.file("large", make([]byte, 4<<20), 0o644) // more than a pipe holds
+	_, err := im.write(filepath.Join(out, "archive"), "zstd")
+	if err == nil || !strings.Contains(err.Error(), "No space left on device") {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(out); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
