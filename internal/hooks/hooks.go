@@ -37,7 +37,8 @@ var shells = []string{"/bin/sh", "/bbin/sh"}
 
 // Run runs a program to its end and gives line every line of its output (both streams), up to a limit. It needs root: the
 // program gets PID and mount namespaces of its own. When it ends, by itself or at its time limit, everything that it
-// has started is killed, and what it has mounted is unmounted.
+// has started is killed, and what it has mounted is unmounted. A process that sleeps in the kernel, such as for a disk that does not
+// answer, takes no signal: it is left behind.
 func Run(ctx context.Context, p Program, line func(string)) (res Result, err error) {
 	began := time.Now()
 	defer func() { res.Elapsed = time.Since(began) }()
@@ -64,6 +65,8 @@ func Run(ctx context.Context, p Program, line func(string)) (res Result, err err
 		return res, nil
 	case ctx.Err() != nil:
 		return res, context.Cause(ctx)
+	case errors.Is(err, errStuck):
+		return res, fmt.Errorf("it was not done within %s: %w", p.Timeout, err)
 	case limited.Err() != nil:
 		return res, fmt.Errorf("killed: it was not done within %s", p.Timeout)
 	}
@@ -79,8 +82,10 @@ func start(ctx context.Context, args, env []string, out *output) error {
 		cmd.Env = append([]string{"PATH=" + searchPath(), "HOME=/root", "TERM=linux"}, env...)
 		cmd.Stdout, cmd.Stderr = out, out
 		cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL, Cloneflags: unix.CLONE_NEWPID, Unshareflags: unix.CLONE_NEWNS}
-		err := cmd.Run()
+		err := within(ctx, endLimit, cmd.Run)
 		switch {
+		case errors.Is(err, errStuck): // cmd is still in use
+			return err
 		case errors.Is(err, unix.ETXTBSY) && attempt < 50: // another thread forked while the file was open for writing
 			time.Sleep(10 * time.Millisecond)
 		case errors.Is(err, unix.EPERM) && cmd.Process == nil:
@@ -88,6 +93,28 @@ func start(ctx context.Context, args, env []string, out *output) error {
 		default:
 			return err
 		}
+	}
+}
+
+// endLimit is how long killed processes may take to end.
+const endLimit = 10 * time.Second
+
+var errStuck = errors.New("killed, but a process does not end")
+
+// within waits for run, which is to end with ctx, no longer than limit after that.
+func within(ctx context.Context, limit time.Duration, run func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- run() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(limit):
+		return errStuck
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -149,6 +150,36 @@ func TestNothingIsLeft(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A process that no signal ends is waited for only so long, and says nothing any more.
+func TestProcessThatDoesNotEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lines []string
+		out := &output{line: func(l string) { lines = append(lines, l) }}
+		wakes := make(chan struct{})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		began := time.Now()
+		err := within(ctx, endLimit, func() error {
+			_, _ = out.Write([]byte("first\n"))
+			<-wakes
+			_, err := out.Write([]byte("second\n"))
+			return err
+		})
+		if waited := time.Since(began); !errors.Is(err, errStuck) || waited != time.Minute+endLimit {
+			t.Errorf("after %s: %v", waited, err)
+		}
+		tail := out.end()
+		close(wakes)
+		synctest.Wait()
+		if got := strings.Join(lines, "|"); got != "first" || tail != "first" {
+			t.Errorf("lines %q, tail %q", got, tail)
+		}
+		if err := within(ctx, endLimit, func() error { return context.Canceled }); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
 }
 
 // What a program mounts is not seen outside, and does not hold the file system on which it did so.

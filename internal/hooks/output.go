@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"strings"
+	"sync"
 )
 
 // Bounds of what is told of a program's output.
@@ -12,15 +13,23 @@ const (
 	MaxTail = 1024
 )
 
-// output takes a program's output and tells it line by line. Only one goroutine of os/exec writes to it.
+// output takes a program's output and tells it line by line. What a process that was left behind writes after the end is dropped.
 type output struct {
-	line    func(string)
+	line func(string)
+
+	mu      sync.Mutex
+	ended   bool
 	lines   int
 	partial []byte
 	tail    []byte
 }
 
 func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ended {
+		return len(b), nil
+	}
 	o.tail = append(o.tail, b...)
 	o.tail = o.tail[max(0, len(o.tail)-MaxTail):]
 	for _, c := range b {
@@ -47,6 +56,9 @@ func (o *output) flush() {
 
 // end tells the last line and returns the tail.
 func (o *output) end() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ended = true
 	o.flush()
 	tail := o.tail
 	if len(tail) == MaxTail { // not from the middle of a line
