@@ -32,8 +32,10 @@ func TestOnlyOrdinary(t *testing.T) {
 		}, false},
 		{"it has gone", func(s *Session, ordinary *Seeder, _ *torrent.PeerConn) {
 			ordinary.Close()
-			for len(s.torrent.Load().PeerConns()) > 0 {
-				time.Sleep(time.Millisecond)
+			for deadline := time.Now().Add(30 * time.Second); len(s.torrent.Load().PeerConns()) > 0; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("it is still connected")
+				}
 			}
 		}, false},
 	} {

@@ -48,7 +48,7 @@ func TestOutageAfterBadPieces(t *testing.T) {
 	seeder, evil, good := peer(SeederPeerIDPrefix, "192.0.2.1"), peer(NodePeerIDPrefix, "192.0.2.2"), peer(NodePeerIDPrefix, "192.0.2.3")
 	bad := func(s *Session, piece int, pc *torrent.PeerConn) {
 		s.blame.sent(piece, pc)
-		s.blame.wrong(piece)
+		s.blame.wrong(piece) //nolint:errcheck // it is looked at below
 	}
 	fetched := func(s *Session, piece int, pc *torrent.PeerConn) {
 		s.blame.sent(piece, pc)
@@ -124,7 +124,7 @@ func TestSlowDiskIsNotHung(t *testing.T) {
 		if err := s.hopeless(); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		var he *HungError
 		if err := s.hopeless(); !errors.As(err, &he) || he.For != limit {
 			t.Errorf("error is %v", err)

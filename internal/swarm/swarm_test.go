@@ -50,8 +50,14 @@ func TestChain(t *testing.T) {
 			for n := range nodes {
 				targets = append(targets, im.blank())
 				sessions = append(sessions, r.join(n+1, targets[n], nil))
-				for r.scrape().Incomplete != n+1 { // arrives in this order
-					time.Sleep(time.Millisecond)
+				arrived := func() bool { // in this order; on a busy machine those before it may be done, and count with the seeder
+					c := r.scrape()
+					return c.Incomplete+c.Complete == n+2
+				}
+				for deadline := time.Now().Add(30 * time.Second); !arrived(); time.Sleep(time.Millisecond) {
+					if time.Now().After(deadline) {
+						t.Fatalf("node %d does not arrive: %+v", n+1, r.scrape())
+					}
 				}
 			}
 			for n, s := range sessions {
