@@ -1,10 +1,12 @@
 // Package catalog watches a directory of images and publishes those that are
 // whole: manifest, torrent and payload agree, and every piece and the index
 // match their hashes. Half-copied images never show, changed and removed ones
-// are withdrawn.
+// are withdrawn, also while another is being checked. A check reads at full
+// speed, so there is one at a time.
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,18 +89,29 @@ type Options struct {
 type Catalog struct {
 	o Options
 
-	refused map[string]bool       // names that are no image names; only used by the goroutine of Run
-	known   map[string]remembered // likewise
-	over    string                // likewise: the first image that there is no room for
+	refused  map[string]bool       // names that are no image names; only used by the goroutine of Run
+	over     string                // likewise: the first image that there is no room for
+	checking *entry                // likewise: the one that is being checked; nil = none
+	stop     context.CancelFunc    // likewise: ends that check
+	known    map[string]remembered // only used by the check
+	checked  chan result
+	verify   func(ctx context.Context, im *Image, size int64, pieces bool, percent func(int)) error
 
-	mu      sync.Mutex
+	mu      sync.Mutex // images changes only in the goroutine of Run
 	images  map[string]*entry
 	several bool // there was more than one image at a time
+}
+
+// result is what a check found.
+type result struct {
+	im  *Image
+	err error
 }
 
 // entry is an image as last seen. Fields other than status are only used by
 // the goroutine of Run.
 type entry struct {
+	name   string
 	seen   fingerprint
 	since  time.Time // first seen so
 	status Status    // guarded by Catalog.mu
@@ -134,7 +147,7 @@ func New(o Options) (*Catalog, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Catalog{o: o, images: map[string]*entry{}, refused: map[string]bool{}}
+	c := &Catalog{o: o, images: map[string]*entry{}, refused: map[string]bool{}, checked: make(chan result), verify: verify}
 	c.recall()
 	return c, nil
 }
@@ -142,22 +155,29 @@ func New(o Options) (*Catalog, error) {
 // Run watches the directory until ctx ends, then withdraws every image.
 func (c *Catalog) Run(ctx context.Context) error {
 	defer c.withdrawAll()
+	defer c.abandon()
+	poll := time.NewTimer(0)
+	defer poll.Stop()
 	var failed string
 	for {
-		err := c.scan(ctx)
-		text := ""
-		if err != nil {
-			text = err.Error()
-		}
-		if text != "" && text != failed {
-			c.o.Logger.Error("cannot read the image directory", "error", err)
-		}
-		failed = text
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(c.o.Poll):
+		case r := <-c.checked:
+			c.finish(ctx, r)
+		case <-poll.C:
+			err := c.scan()
+			text := ""
+			if err != nil {
+				text = err.Error()
+			}
+			if text != "" && text != failed {
+				c.o.Logger.Error("cannot read the image directory", "error", err)
+			}
+			failed = text
+			poll.Reset(c.o.Poll)
 		}
+		c.start(ctx)
 	}
 }
 
@@ -207,9 +227,9 @@ func (c *Catalog) Get(name string) (*Image, bool) {
 	return e.status.Image, true
 }
 
-// scan compares the directory with what is known. Images are withdrawn before
-// new ones are checked: checking takes long.
-func (c *Catalog) scan(ctx context.Context) error {
+// scan compares the directory with what is known, withdraws what is no longer
+// there and lists what is new.
+func (c *Catalog) scan() error {
 	found, err := c.find()
 	if err != nil {
 		return err
@@ -220,6 +240,9 @@ func (c *Catalog) scan(ctx context.Context) error {
 				c.o.Logger.Info("image withdrawn: its files changed or are gone", "image", name)
 			}
 			c.withdraw(name, e)
+			if e == c.checking {
+				c.stop()
+			}
 		}
 	}
 	names := make([]string, 0, len(found))
@@ -238,15 +261,84 @@ func (c *Catalog) scan(ctx context.Context) error {
 	}
 	c.over = over
 	// All are shown before the first is ready: else it would look like the only one.
-	added := make([]*entry, len(names))
-	for i, name := range names {
-		added[i] = &entry{seen: found[name], since: time.Now()}
-		c.set(added[i], name, Status{Name: name, State: StateChecking})
-	}
-	for i, name := range names {
-		c.add(ctx, name, added[i])
+	now := time.Now()
+	for _, name := range names {
+		c.set(&entry{name: name, seen: found[name], since: now}, Status{Name: name, State: StateChecking})
 	}
 	return nil
+}
+
+// start begins the next check, unless one is still running: of the image that has been as it is for longest, so that one
+// that is being copied in and changes all the time does not keep the others waiting.
+func (c *Catalog) start(ctx context.Context) {
+	var next *entry
+	for _, e := range c.images {
+		if e.status.State == StateChecking && (next == nil || cmp.Or(e.since.Compare(next.since), strings.Compare(e.name, next.name)) < 0) {
+			next = e
+		}
+	}
+	if c.checking != nil || next == nil || ctx.Err() != nil {
+		return
+	}
+	c.checking = next
+	ctx, c.stop = context.WithCancel(ctx)
+	go func() {
+		im, err := c.check(ctx, next.name, func(percent int) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			next.status.Percent = percent
+		})
+		c.checked <- result{im, err}
+	}()
+}
+
+// finish publishes what was checked, if its files are still those.
+func (c *Catalog) finish(ctx context.Context, r result) {
+	e := c.checking
+	c.stop()
+	c.checking = nil
+	if c.images[e.name] != e || ctx.Err() != nil { // withdrawn meanwhile, or about to be
+		if r.err == nil {
+			r.im.Payload.Close()
+		}
+		return
+	}
+	log := c.o.Logger.With("image", e.name)
+	err := r.err
+	if err == nil {
+		if err = c.publish(e, r.im); err != nil {
+			r.im.Payload.Close()
+		}
+	}
+	if err != nil {
+		c.set(e, Status{Name: e.name, State: StateBroken, Reason: err.Error()})
+		log.Warn("image is not served", "reason", err)
+		return
+	}
+	c.set(e, Status{Name: e.name, State: StateReady, Percent: 100, Image: r.im})
+	log.Info("image ready", "pieces", len(r.im.Metainfo.Pieces)/20, "payload", r.im.Metainfo.Length)
+}
+
+func (c *Catalog) publish(e *entry, im *Image) error {
+	if c.fingerprint(e.name) != e.seen {
+		return errors.New("changed while it was checked")
+	}
+	if c.o.Ready == nil {
+		return nil
+	}
+	return c.o.Ready(im)
+}
+
+// abandon ends the check that is running and waits for it.
+func (c *Catalog) abandon() {
+	if c.checking == nil {
+		return
+	}
+	c.stop()
+	if r := <-c.checked; r.err == nil {
+		r.im.Payload.Close()
+	}
+	c.checking = nil
 }
 
 // find lists images: names of manifests, with the fingerprint of their three
@@ -303,41 +395,11 @@ func validName(s string) bool {
 	return true
 }
 
-// add checks an image and publishes it.
-func (c *Catalog) add(ctx context.Context, name string, e *entry) {
-	fp := e.seen
-	log := c.o.Logger.With("image", name)
-	im, err := c.check(ctx, name, func(percent int) {
-		c.set(e, name, Status{Name: name, State: StateChecking, Percent: percent})
-	})
-	if err == nil && c.fingerprint(name) != fp {
-		im.Payload.Close()
-		err = errors.New("changed while it was checked")
-	}
-	if err == nil && c.o.Ready != nil {
-		if err = c.o.Ready(im); err != nil {
-			im.Payload.Close()
-		}
-	}
-	switch {
-	case ctx.Err() != nil && err != nil:
-		c.mu.Lock()
-		delete(c.images, name)
-		c.mu.Unlock()
-	case err != nil:
-		c.set(e, name, Status{Name: name, State: StateBroken, Reason: err.Error()})
-		log.Warn("image is not served", "reason", err)
-	default:
-		c.set(e, name, Status{Name: name, State: StateReady, Percent: 100, Image: im})
-		log.Info("image ready", "pieces", len(im.Metainfo.Pieces)/20, "payload", im.Metainfo.Length)
-	}
-}
-
-func (c *Catalog) set(e *entry, name string, s Status) {
+func (c *Catalog) set(e *entry, s Status) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e.status = s
-	c.images[name] = e
+	c.images[e.name] = e
 	c.several = c.several || len(c.images) > 1
 }
 

@@ -113,10 +113,14 @@ func (c *Catalog) states() string {
 	return strings.Join(out, " ")
 }
 
+// scan looks once and waits for the checks of what is new.
 func scan(t *testing.T, c *Catalog) {
 	t.Helper()
-	if err := c.scan(t.Context()); err != nil {
+	if err := c.scan(); err != nil {
 		t.Fatal(err)
+	}
+	for c.start(t.Context()); c.checking != nil; c.start(t.Context()) {
+		c.finish(t.Context(), <-c.checked)
 	}
 }
 
@@ -332,9 +336,7 @@ func TestTooManyImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if err := c.scan(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		scan(t, c)
 	}
 	if n := strings.Count(log.String(), "too many images"); n != 1 || !strings.Contains(log.String(), fmt.Sprintf("first=i%04d", maxImages)) {
 		t.Errorf("told %d times", n)

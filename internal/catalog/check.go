@@ -50,7 +50,7 @@ func (c *Catalog) check(ctx context.Context, name string, percent func(int)) (*I
 	im.Payload, im.ModTime = f, fi.ModTime()
 	infoHash := fmt.Sprintf("%x", im.Metainfo.InfoHash)
 	known := c.knows(name, infoHash, before)
-	if err := verify(ctx, im, fi.Size(), !known, percent); err != nil {
+	if err := c.verify(ctx, im, fi.Size(), !known, percent); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("payload: %w", err)
 	}
