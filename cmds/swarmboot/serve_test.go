@@ -69,6 +69,9 @@ func TestHelpNamesEveryVerbAndExitCode(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/warnings", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `["the list cannot be saved: \u001b[2Jno space left"]`)
+	})
 	mux.HandleFunc("GET /api/v1/images", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `[{"name":"debian","state":"checking","percent":40}]`)
 	})
@@ -93,7 +96,7 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"checking 40%", "52:54:00:00:00:0a", "lost in fetch", "25%", "not grown; disk ", "; array root: resync", "sw-r7 1/7 [2J"} {
+	for _, want := range []string{"warning: the list cannot be saved:  [2Jno space left\n", "checking 40%", "52:54:00:00:00:0a", "lost in fetch", "25%", "not grown; disk ", "; array root: resync", "sw-r7 1/7 [2J"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in:\n%s", want, out)
 		}
@@ -106,7 +109,7 @@ func TestStatus(t *testing.T) {
 	if code, _, msg := runTool(t, "status", "--server", strings.Replace(s.URL, "127.0.0.1", "0.0.0.0", 1)); code != cli.CodeDone {
 		t.Errorf("with a proxy for the Internet: code %d: %s", code, msg)
 	}
-	if out, err = status("--json"); err != nil || !json.Valid([]byte(out)) {
+	if out, err = status("--json"); err != nil || !json.Valid([]byte(out)) || !strings.Contains(out, `"warnings": [`) {
 		t.Errorf("--json: %v\n%s", err, out)
 	}
 	if out, err = status("--redeploy", "all"); err != nil || !strings.HasPrefix(out, "3 ") {

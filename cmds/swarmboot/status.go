@@ -106,8 +106,12 @@ func (c apiClient) redeploy(ctx context.Context, node string, stdout io.Writer) 
 
 func (c apiClient) show(ctx context.Context, asJSON bool, stdout io.Writer) error {
 	var all struct {
-		Images []web.ImageInfo `json:"images"`
-		Nodes  []web.Node      `json:"nodes"`
+		Warnings []string        `json:"warnings"`
+		Images   []web.ImageInfo `json:"images"`
+		Nodes    []web.Node      `json:"nodes"`
+	}
+	if err := c.do(ctx, http.MethodGet, "/api/v1/warnings", &all.Warnings); err != nil {
+		return err
 	}
 	if err := c.do(ctx, http.MethodGet, "/api/v1/images", &all.Images); err != nil {
 		return err
@@ -119,6 +123,11 @@ func (c apiClient) show(ctx context.Context, asJSON bool, stdout io.Writer) erro
 		e := json.NewEncoder(stdout)
 		e.SetIndent("", "  ")
 		return e.Encode(all)
+	}
+	for _, warning := range all.Warnings {
+		if _, err := fmt.Fprintf(stdout, "warning: %s\n\n", printable(warning)); err != nil {
+			return err
+		}
 	}
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "IMAGE\tSTATE\tUSED\tPAYLOAD\tSENT")

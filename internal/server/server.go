@@ -71,7 +71,7 @@ type server struct {
 }
 
 // Run serves until ctx ends, which is no error.
-func Run(ctx context.Context, o Options) error {
+func Run(ctx context.Context, o Options) (err error) {
 	if o.Kernel == "" {
 		o.Kernel = filepath.Join(o.Images, "boot", "vmlinuz")
 	}
@@ -82,7 +82,11 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	s := &server{Options: o}
-	defer s.close()
+	defer func() {
+		if cerr := s.close(); err == nil {
+			err = cerr
+		}
+	}()
 	if err := s.open(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -154,6 +158,7 @@ func (s *server) run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return s.catalog.Run(ctx) })
+	g.Go(func() error { s.nodes.Run(ctx); return nil })
 	if s.netboot != nil {
 		g.Go(func() error { return s.netboot.Run(ctx) })
 	}
@@ -163,8 +168,8 @@ func (s *server) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// close ends what open began; run has ended by then.
-func (s *server) close() {
+// close ends what open began; run has ended by then. Its error says that what the server knows is lost.
+func (s *server) close() error {
 	if s.netboot != nil {
 		s.netboot.Close()
 	}
@@ -174,6 +179,10 @@ func (s *server) close() {
 	if s.seeder != nil {
 		s.seeder.Close()
 	}
+	if s.nodes != nil {
+		return s.nodes.Save()
+	}
+	return nil
 }
 
 // ready puts an image into the swarm.

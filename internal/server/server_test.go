@@ -23,6 +23,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/catalog"
 	"swarmboot/internal/netboot"
+	"swarmboot/internal/web"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -283,5 +284,49 @@ func TestDirectoryNotWritable(t *testing.T) {
 	}
 	if dir := filepath.Join(t.TempDir(), "x"); !writable(dir) {
 		t.Error("a temporary directory is not writable")
+	}
+}
+
+// What could not be saved is saved at the end at the latest; where that fails, too, the server ends with an error.
+func TestDeployedIsSavedAtTheEnd(t *testing.T) {
+	for _, mended := range []bool{true, false} {
+		dir := t.TempDir()
+		state := filepath.Join(dir, ".swarmboot")
+		ctx, cancel := context.WithCancel(t.Context())
+		up, done := make(chan net.Addr, 1), make(chan error, 1)
+		go func() {
+			done <- Run(ctx, Options{Images: dir, HTTP: "127.0.0.1:0", BTListen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler), Listening: func(a net.Addr) { up <- a }})
+		}()
+		var url string
+		select {
+		case a := <-up:
+			url = "http://" + a.String() + "/api/v1/nodes"
+		case err := <-done:
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(state, nil, 0o600); err != nil { // in place of the folder
+			t.Fatal(err)
+		}
+		resp, err := http.Post(url, "application/json", strings.NewReader(`{"node":"n","run":"r","image":"debian","phase":"done"}`)) //nolint:noctx // it has no end to wait for
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("status %d", resp.StatusCode)
+		}
+		http.DefaultClient.CloseIdleConnections()
+		if mended {
+			if err := os.Remove(state); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		if err := <-done; errors.Is(err, web.ErrNotSaved) == mended {
+			t.Errorf("mended %v: the server ended with: %v", mended, err)
+		}
+		if b, err := os.ReadFile(filepath.Join(state, "nodes.json")); mended && !strings.Contains(string(b), `"n"`) {
+			t.Errorf("%s %v", b, err)
+		}
 	}
 }

@@ -6,16 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"swarmboot/internal/durable"
 	"swarmboot/internal/event"
 )
 
@@ -63,8 +60,9 @@ type Nodes struct {
 
 	// saving is held while the file is written, never while holding mu: reports go on meanwhile.
 	saving  sync.Mutex
-	saved   int // the changes that are in the file or could not be written
-	saveErr string
+	saves   int   // that were begun
+	saved   int   // the changes that are in the file
+	saveErr error // of the last save
 }
 
 type node struct {
@@ -115,15 +113,15 @@ func NewNodes(o NodesOptions) (*Nodes, error) {
 var ErrFull = errors.New("full")
 
 // Update takes a report that came from addr. A late one, of an earlier run or
-// an earlier moment, changes nothing. When it returns, a finished deployment is
-// in the file.
+// an earlier moment, changes nothing. When it returns nil, a finished deployment is
+// in the file; with ErrNotSaved it is in the table alone.
 func (t *Nodes) Update(p event.Progress, addr string) error {
 	if err := check(&p); err != nil {
 		return err
 	}
 	err := t.update(p, addr)
 	if err == nil && p.Phase == event.PhaseDone {
-		t.save()
+		err = t.Save()
 	}
 	return err
 }
@@ -198,41 +196,6 @@ func (t *Nodes) log(p event.Progress) {
 	}
 }
 
-// save returns when every change of the list of deployed nodes up to now is in
-// the file. Whole racks end in the same second: who waits for its turn finds
-// its change written with those before it. That the file cannot be written is
-// said once: the table in memory still works.
-func (t *Nodes) save() {
-	if t.o.File == "" {
-		return
-	}
-	t.mu.Lock()
-	mine := t.changes
-	t.mu.Unlock()
-	t.saving.Lock()
-	defer t.saving.Unlock()
-	if t.saved >= mine && t.saveErr == "" {
-		return
-	}
-	t.mu.Lock()
-	all, changes := maps.Clone(t.deployed), t.changes
-	t.mu.Unlock()
-	b, err := json.MarshalIndent(all, "", "  ")
-	if err == nil {
-		err = durable.MkdirAll(filepath.Dir(t.o.File))
-	}
-	if err == nil {
-		err = durable.WriteFile(t.o.File, append(b, '\n'))
-	}
-	if err != nil && err.Error() != t.saveErr {
-		t.o.Logger.Warn("the list of deployed nodes cannot be kept: after a restart this server deploys them again when they boot from the network", "error", err)
-	}
-	t.saved, t.saveErr = changes, ""
-	if err != nil {
-		t.saveErr = err.Error()
-	}
-}
-
 // List returns every node by its name. A node that only the file knows is not listed.
 func (t *Nodes) List() []Node {
 	t.mu.Lock()
@@ -263,14 +226,14 @@ func (t *Nodes) CountDeployed() int {
 }
 
 // Redeploy forgets that a node, or with "all" every node, was deployed. It
-// returns how many that were, and an error if there was none.
+// returns how many that were, and an error if there was none, or ErrNotSaved.
 func (t *Nodes) Redeploy(id string) (int, error) {
 	if mac, err := ParseMAC(id); err == nil {
 		id = mac
 	}
 	n, err := t.forget(id)
 	if n > 0 {
-		t.save()
+		err = t.Save()
 		t.o.Logger.Info("redeployment asked for", "node", id, "nodes", n)
 	}
 	return n, err

@@ -140,28 +140,6 @@ func TestUnreadableStateIsAnError(t *testing.T) {
 	}
 }
 
-func TestStateThatCannotBeWrittenIsSaidOnce(t *testing.T) {
-	parent := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(parent, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	n, err := NewNodes(NodesOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := &bytes.Buffer{}
-	n.o.Logger, n.o.File = slog.New(slog.NewTextHandler(log, nil)), filepath.Join(parent, "nodes.json")
-	for i := range 3 {
-		update(t, n, event.Progress{Node: fmt.Sprint("n", i), Run: "r", Phase: event.PhaseDone})
-	}
-	if got := strings.Count(log.String(), "cannot be kept"); got != 1 {
-		t.Errorf("said %d times:\n%s", got, log)
-	}
-	if _, ok := n.Deployed("n2"); !ok {
-		t.Error("not even known in memory")
-	}
-}
-
 func TestTableIsBounded(t *testing.T) {
 	n, now, _ := table(t, "")
 	n.o.Logger = slog.New(slog.DiscardHandler)

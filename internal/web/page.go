@@ -47,7 +47,8 @@ th, td { text-align: left; padding: .25em .9em .25em 0; border-bottom: 1px solid
 .n { text-align: right } .bad { color: #b00020 } .good { color: #176c2e }
 </style></head><body>
 <h1>swarmboot</h1>
-<h2>Images</h2>
+{{range .Warnings}}<p class="bad">{{.}}</p>
+{{end}}<h2>Images</h2>
 <table><tr><th>Name</th><th>State</th><th class="n">Used</th><th class="n">Payload</th><th class="n">Smallest disk</th><th class="n">Sent by the server</th></tr>
 {{range .Images}}<tr><td>{{.Name}}</td>
 <td>{{if eq .State "ready"}}<span class="good">ready</span>{{else if eq .State "broken"}}<span class="bad">broken: {{.Reason}}</span>{{else}}{{.State}} {{.Percent}} %{{end}}</td>
@@ -70,9 +71,10 @@ th, td { text-align: left; padding: .25em .9em .25em 0; border-bottom: 1px solid
 func (h *handler) page(w http.ResponseWriter, _ *http.Request) {
 	var b bytes.Buffer
 	err := pageTemplate.Execute(&b, struct {
-		Images []ImageInfo
-		Nodes  []Node
-	}{h.Images.List(), h.Nodes.List()})
+		Warnings []string
+		Images   []ImageInfo
+		Nodes    []Node
+	}{h.Nodes.Warnings(), h.Images.List(), h.Nodes.List()})
 	if err != nil {
 		h.Logger.Error("status page", "error", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)

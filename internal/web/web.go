@@ -108,6 +108,7 @@ func Handler(o Options) http.Handler {
 	mux.HandleFunc("GET /api/v1/nodes", h.listNodes)
 	mux.HandleFunc("POST /api/v1/nodes", h.progress)
 	mux.HandleFunc("POST /api/v1/nodes/{node}/redeploy", h.redeploy)
+	mux.HandleFunc("GET /api/v1/warnings", func(w http.ResponseWriter, _ *http.Request) { h.json(w, h.Nodes.Warnings()) })
 	mux.HandleFunc("GET /api/v1/profile", h.profile)
 	mux.HandleFunc("GET /files/{name...}", h.profileFile)
 	mux.HandleFunc("GET /layouts/{name}", h.layout)
@@ -277,7 +278,7 @@ func (h *handler) progress(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	host, _, _ := net.SplitHostPort(r.RemoteAddr)
-	if err := h.Nodes.Update(p, host); errors.Is(err, ErrFull) {
+	if err := h.Nodes.Update(p, host); errors.Is(err, ErrFull) || errors.Is(err, ErrNotSaved) {
 		http.Error(w, "report: "+err.Error(), http.StatusServiceUnavailable)
 		return
 	} else if err != nil {
@@ -291,6 +292,10 @@ func (h *handler) progress(w http.ResponseWriter, r *http.Request) {
 // redeploy lets a machine that was deployed be deployed again at its next boot.
 func (h *handler) redeploy(w http.ResponseWriter, r *http.Request) {
 	n, err := h.Nodes.Redeploy(r.PathValue("node"))
+	if errors.Is(err, ErrNotSaved) {
+		http.Error(w, fmt.Sprintf("%d to be deployed, unless this server is started again before: %v", n, err), http.StatusServiceUnavailable)
+		return
+	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusNotFound)
 		return
