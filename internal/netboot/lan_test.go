@@ -197,6 +197,9 @@ func TestTFTP(t *testing.T) {
 		return inNS(t, l.client, args...).Output()
 	}
 	const url = "tftp://192.168.77.1/"
+	for _, packet := range []string{`\x00\x01`, `\x00\x01snponly.efi`, `\x00\x01ipxe.efi\x00octet\x00windowsize\x000\x00`} {
+		command(t, "ip", "netns", "exec", l.client, "bash", "-c", "printf '"+packet+"' >/dev/udp/192.168.77.1/69")
+	}
 	for _, test := range []struct {
 		name string
 		args []string

@@ -14,7 +14,6 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-	"pack.ag/tftp"
 )
 
 // probeTime is how long the search for another DHCP server waits for an offer.
@@ -41,7 +40,6 @@ type link struct {
 
 	dhcp *net.UDPConn
 	tftp *net.UDPConn
-	tsrv *tftp.Server
 	ra   *advertiser
 }
 
@@ -152,9 +150,6 @@ func (l *link) open() error {
 	if l.files != nil {
 		if l.tftp, err = l.listen(netip.AddrPortFrom(l.Addr, 69)); err != nil {
 			return fmt.Errorf("TFTP on interface %s: %w", l.Interface, listenHint(err))
-		}
-		if l.tsrv, err = l.newTFTP(); err != nil {
-			return err
 		}
 	}
 	if l.ra, err = newAdvertiser(l.Interface, l.log); err != nil {
