@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"swarmboot/imagefmt"
@@ -29,6 +30,13 @@ const Poll = 2 * time.Second
 // Settle is how long the files of a broken image have to be unchanged before
 // it is listed: until then somebody is probably still copying it.
 const Settle = 10 * time.Second
+
+// The pauses before an image is checked again whose files could not be read
+// grow from the first to the last.
+const (
+	firstPause = time.Minute
+	lastPause  = time.Hour
+)
 
 // Limits of what is read from the directory.
 const (
@@ -113,8 +121,10 @@ type result struct {
 type entry struct {
 	name   string
 	seen   fingerprint
-	since  time.Time // first seen so
-	status Status    // guarded by Catalog.mu
+	since  time.Time     // first seen so
+	again  time.Time     // when it is checked again, being broken
+	pause  time.Duration // before that; 0 = only when the files change
+	status Status        // guarded by Catalog.mu
 }
 
 // suffixes of an image's files.
@@ -234,6 +244,7 @@ func (c *Catalog) scan() error {
 	if err != nil {
 		return err
 	}
+	now := time.Now()
 	for name, e := range c.images {
 		if fp, ok := found[name]; !ok || fp != e.seen {
 			if e.status.Image != nil {
@@ -243,6 +254,8 @@ func (c *Catalog) scan() error {
 			if e == c.checking {
 				c.stop()
 			}
+		} else if e.status.State == StateBroken && e.pause > 0 && !now.Before(e.again) {
+			c.set(e, Status{Name: name, State: StateChecking})
 		}
 	}
 	names := make([]string, 0, len(found))
@@ -261,7 +274,6 @@ func (c *Catalog) scan() error {
 	}
 	c.over = over
 	// All are shown before the first is ready: else it would look like the only one.
-	now := time.Now()
 	for _, name := range names {
 		c.set(&entry{name: name, seen: found[name], since: now}, Status{Name: name, State: StateChecking})
 	}
@@ -311,6 +323,15 @@ func (c *Catalog) finish(ctx context.Context, r result) {
 		}
 	}
 	if err != nil {
+		// An error of the kernel (EIO, ESTALE, EMFILE, EACCES) goes by without a change of the files that a scan could see.
+		var errno syscall.Errno
+		if errors.As(err, &errno) {
+			e.pause = min(max(2*e.pause, firstPause), lastPause)
+			e.again = time.Now().Add(e.pause)
+			log = log.With("retry", e.pause)
+		} else {
+			e.pause = 0
+		}
 		c.set(e, Status{Name: e.name, State: StateBroken, Reason: err.Error()})
 		log.Warn("image is not served", "reason", err)
 		return
