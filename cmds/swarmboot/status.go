@@ -48,11 +48,11 @@ func runStatus(ctx context.Context, args []string, stdout, _ io.Writer) error {
 		return cli.Usagef("status: unexpected argument %q", fs.Arg(0))
 	}
 	u, err := url.Parse(*server)
-	if err != nil || u.Scheme != "http" || u.Host == "" {
-		return cli.Usagef("status: --server %q is not a URL http://HOST:PORT", *server)
+	if err != nil || u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return cli.Usagef("status: --server %q is not a URL http://HOST:PORT or http://HOST:PORT/PATH", *server)
 	}
 	// No proxy, as on the nodes: the server is on this network, and a proxy for the Internet does not know it.
-	c := apiClient{base: "http://" + u.Host, http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{}}}
+	c := apiClient{base: u.String(), http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{}}}
 	defer c.http.CloseIdleConnections()
 	if *redeploy != "" {
 		return c.redeploy(ctx, *redeploy, stdout)
@@ -68,7 +68,11 @@ type apiClient struct {
 
 // do sends a request and decodes the JSON answer into v.
 func (c apiClient) do(ctx context.Context, method, path string, v any) error {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
+	target, err := url.JoinPath(c.base, path)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, nil)
 	if err != nil {
 		return err
 	}
