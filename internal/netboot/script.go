@@ -107,10 +107,20 @@ goto %[1]s
 `, label, base, cmdline, retrySeconds), nil
 }
 
-// CheckArgs says whether a can be put on a kernel command line by an iPXE script.
+// maxCmdline is how long a command line may be. Linux on x86 cuts it at 2,047 octets without a word (COMMAND_LINE_SIZE); a kernel may put
+// words of its own in front (CONFIG_CMDLINE).
+const maxCmdline = 2000
+
+// CheckArgs says whether a can be put on a kernel command line by an iPXE script, whatever image and server it names.
 func CheckArgs(a Args) error {
-	_, err := cmdline("http://192.0.2.1", "x", a)
-	return err
+	line, err := cmdline("http://255.255.255.255:65535", strings.Repeat("x", 128), a) // imagefmt.ValidName: at most 128
+	if err != nil {
+		return err
+	}
+	if n := len("initrd=initramfs ") + len(line); n > maxCmdline {
+		return fmt.Errorf("the nodes' kernel command line may become %d characters long, and the kernel would cut it off: at least %d are too many", n, n-maxCmdline)
+	}
+	return nil
 }
 
 // cmdline is the node's kernel command line without initrd=.
@@ -124,7 +134,7 @@ func cmdline(base, image string, a Args) (string, error) {
 		words = append(words, w)
 		return err
 	}
-	for _, nv := range [][2]string{{"action", a.Action}, {"disk", a.Disk}, {"then", a.Then}, {"verify", a.Verify}, {"onerror", a.OnError}, {"append", a.Append}} {
+	for _, nv := range [][2]string{{"action", a.Action}, {"disk", a.Disk}, {"then", a.Then}, {"verify", a.Verify}, {"onerror", a.OnError}} {
 		if err := add("swarmboot."+nv[0], nv[1]); err != nil {
 			return "", err
 		}
@@ -137,8 +147,14 @@ func cmdline(base, image string, a Args) (string, error) {
 	if err := safe("extra kernel arguments", a.Extra); err != nil {
 		return "", err
 	}
+	if strings.Count(a.Extra, `"`)%2 != 0 {
+		return "", fmt.Errorf("extra kernel arguments: a double quote in %q is not closed", a.Extra)
+	}
 	if a.Extra != "" {
 		words = append(words, strings.TrimSpace(a.Extra))
+	}
+	if err := add("swarmboot.append", a.Append); err != nil { // the longest, and no harm to the disk if it is cut
+		return "", err
 	}
 	return strings.Join(words, " "), nil
 }

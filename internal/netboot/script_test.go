@@ -3,6 +3,8 @@ package netboot
 import (
 	"strings"
 	"testing"
+
+	"swarmboot/imagefmt"
 )
 
 const base = "http://192.168.77.1:8080"
@@ -16,7 +18,7 @@ func TestDeployScript(t *testing.T) {
 echo swarmboot: deploying debian from http://192.168.77.1:8080
 :load
 imgfree
-kernel http://192.168.77.1:8080/boot/vmlinuz initrd=initramfs BOOTIF=01-${netX/mac:hexhyp} swarmboot.server=http://192.168.77.1:8080 swarmboot.image=debian swarmboot.disk=size=10G..2T swarmboot.then=kexec swarmboot.append="console=ttyS0 quiet" console=tty0 console=ttyS0,115200 panic=5 || goto load-again
+kernel http://192.168.77.1:8080/boot/vmlinuz initrd=initramfs BOOTIF=01-${netX/mac:hexhyp} swarmboot.server=http://192.168.77.1:8080 swarmboot.image=debian swarmboot.disk=size=10G..2T swarmboot.then=kexec console=tty0 console=ttyS0,115200 panic=5 swarmboot.append="console=ttyS0 quiet" || goto load-again
 initrd --name initramfs http://192.168.77.1:8080/boot/initramfs || goto load-again
 boot || goto load-again
 :load-again
@@ -40,16 +42,42 @@ func TestDeployScriptSaysPlan(t *testing.T) {
 func TestArgsThatAnIPXEScriptCannotCarry(t *testing.T) {
 	for _, a := range []Args{
 		{Append: `a="b"`}, {Append: "a ${net0/ip}"}, {Append: "a || shell"}, {Append: "a\nshell"}, {Append: "a && shell"},
-		{Extra: "a #b"}, {Disk: "model=\x01"}, {Disk: "model=é"}, {Console: []string{"a\tb\n"}}, {Append: "a ; b"},
+		{Extra: "a #b"}, {Disk: "model=\x01"}, {Disk: "model=é"}, {Console: []string{"a\tb\n"}}, {Append: "a ; b"}, {Extra: `a="b c`},
 	} {
 		if err := CheckArgs(a); err == nil {
 			t.Errorf("%+v was taken", a)
 		}
 	}
-	for _, a := range []Args{{}, {Append: "a|b root=UUID=1;2"}, {Disk: "/dev/disk/by-id/nvme-Samsung_SSD#1"}} {
+	for _, a := range []Args{{}, {Append: "a|b root=UUID=1;2"}, {Extra: `a="b c"`}, {Disk: "/dev/disk/by-id/nvme-Samsung_SSD#1"}} {
 		if err := CheckArgs(a); err != nil {
 			t.Errorf("%+v: %v", a, err)
 		}
+	}
+}
+
+// With the longest image name and the longest URL no command line is longer than the kernel takes.
+func TestArgsTooLongForAKernel(t *testing.T) {
+	const extra = "swarmboot.layout=keep"
+	a := Args{Extra: extra}
+	for CheckArgs(a) == nil {
+		a.Append += "x"
+	}
+	if err := CheckArgs(a); len(a.Append) < 1500 || !strings.Contains(err.Error(), "at least 1 are too many") {
+		t.Errorf("refused with %d characters: %v", len(a.Append), err)
+	}
+	a.Append = a.Append[1:]
+	got, err := DeployScript("http://255.255.255.255:65535", strings.Repeat("a", 128), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := strings.ReplaceAll(got, "${netX/mac:hexhyp}", "52-54-00-00-00-0a")
+	_, line, _ = strings.Cut(line, "/boot/vmlinuz ")
+	line, _, _ = strings.Cut(line, " || ")
+	if len(line) > 2000 || !strings.Contains(line, " "+extra+" swarmboot.append=") {
+		t.Errorf("%d characters:\n%s", len(line), line)
+	}
+	if !imagefmt.ValidName(strings.Repeat("a", 128)) || imagefmt.ValidName(strings.Repeat("a", 129)) {
+		t.Error("names of images have another limit than 128")
 	}
 }
 
