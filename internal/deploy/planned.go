@@ -57,6 +57,12 @@ func newPlanned(m *imagefmt.Manifest, plan *layout.Plan, say func(string)) (*pla
 			return nil, openError(err)
 		}
 		w.disks = append(w.disks, &plannedDisk{DiskPlan: d, dev: dev})
+		// As long as somebody has the disk open the kernel keeps what it has read of it, also where a run that was cut off has written to a
+		// partition since: pieces would be found that are not there.
+		if err := dev.DropCaches(); err != nil {
+			_ = w.close()
+			return nil, err
+		}
 	}
 	return w, nil
 }
