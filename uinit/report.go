@@ -12,6 +12,7 @@ import (
 
 	"swarmboot/internal/cli"
 	"swarmboot/internal/event"
+	"swarmboot/internal/machine"
 	"swarmboot/internal/netup"
 	"swarmboot/internal/params"
 	"swarmboot/internal/spread"
@@ -28,7 +29,7 @@ func report(cfg *params.Config, network *netup.Net, at event.Switch, failure err
 	id := make([]byte, 8)
 	_, _ = rand.Read(id) // never fails, see crypto/rand
 	body, err := event.Progress{
-		Node: nodeID(bootInterface(), network.MAC), Run: hex.EncodeToString(id), Time: time.Now().UTC(), Image: cfg.Image, Switch: at,
+		Node: nodeID(bootInterface(), network.MAC), Machine: machine.Read(machine.Sys), Run: hex.EncodeToString(id), Time: time.Now().UTC(), Image: cfg.Image, Switch: at,
 		Phase: event.PhaseFailed, Error: failure.Error(), ExitCode: cli.Code(failure), Seconds: uptime().Seconds(),
 	}.Body()
 	if err != nil {

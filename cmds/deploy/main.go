@@ -17,6 +17,7 @@ import (
 	"swarmboot/internal/cli"
 	"swarmboot/internal/deploy"
 	"swarmboot/internal/event"
+	"swarmboot/internal/machine"
 	"swarmboot/internal/params"
 	"swarmboot/internal/target"
 )
@@ -49,6 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	c.o.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: c.level}))
+	c.o.Machine = machine.Read(machine.Sys)
 	created, err := c.createFile()
 	if err == nil {
 		err = deployTo(ctx, c, stdout, stderr)

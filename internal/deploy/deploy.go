@@ -69,6 +69,7 @@ type Options struct {
 	Patience time.Duration // how long to try to get the manifest; 0 is DefaultPatience
 	Stall    time.Duration // a fetch without any progress for so long fails; 0 is DefaultStall
 	Node     string        // "" is NodeID(Server)
+	Machine  event.Machine // this machine, for the server
 	Listen   string        // host:port for BitTorrent connections; "" picks a free port
 	Logger   *slog.Logger  // nil is slog.Default
 
@@ -133,7 +134,7 @@ func Run(ctx context.Context, o Options, report func(event.Progress)) (*Result, 
 	}
 	run := newRun()
 	e := &engine{o: o, c: c, run: run}
-	e.rep = newReporter(event.Progress{Node: o.Node, Run: run, Image: o.Image, Phase: event.PhaseManifest}, c.post, report)
+	e.rep = newReporter(event.Progress{Node: o.Node, Machine: o.Machine, Run: run, Image: o.Image, Phase: event.PhaseManifest}, c.post, report)
 	e.rep.where = o.Switch
 	defer e.close()
 	if err := target.UnmountLeft(); err != nil {

@@ -93,6 +93,15 @@ func (s Switch) String() string {
 	return strings.TrimSpace(text)
 }
 
+// MaxMACs is how many addresses a Machine has at most.
+const MaxMACs = 32
+
+// Machine is by what a machine is known, whichever of its network cards it boots by.
+type Machine struct {
+	MACs []string `json:"macs,omitempty"` // of its network cards, in lower case with colons
+	UUID string   `json:"uuid,omitempty"` // of its SMBIOS
+}
+
 // Progress is one report of a node. Numbers are totals since the start of the run unless said otherwise.
 type Progress struct {
 	Node  string    `json:"node"` // MAC address in lower case with colons; a host name for cmds/deploy
@@ -101,6 +110,8 @@ type Progress struct {
 	Image string    `json:"image,omitempty"`
 	Phase Phase     `json:"phase"`
 	Disk  string    `json:"disk,omitempty"`
+
+	Machine
 
 	Switch Switch `json:"switch,omitzero"` // empty until it was heard
 

@@ -29,12 +29,12 @@ const retrySeconds = 5
 // menuSeconds is how long the menu waits before it takes the local disk.
 const menuSeconds = 60
 
-// FirstScript is what DHCP points iPXE to: it comes back with its MAC address.
-// netX is the card that iPXE booted from.
+// FirstScript is what DHCP points iPXE to: it comes back with its MAC address
+// and its SMBIOS UUID, if it has one. netX is the card that iPXE booted from.
 func FirstScript(base string) string {
 	return fmt.Sprintf(`#!ipxe
 :again
-chain --replace %s/boot/script?mac=${netX/mac:hexhyp} || goto wait
+chain --replace %s/boot/script?mac=${netX/mac:hexhyp}&uuid=${uuid} || goto wait
 :wait
 echo The server %s does not answer; trying again in %d seconds
 sleep %d

@@ -111,7 +111,7 @@ func TestScriptsThatDeployNothing(t *testing.T) {
 	if s := WaitScript(base, "x"); !strings.Contains(s, "/boot/script || goto again\n") || strings.Contains(s, "exit") {
 		t.Errorf("a machine does not outwait a restart of the server:\n%s", s)
 	}
-	if !strings.Contains(FirstScript(base), "chain --replace "+base+"/boot/script?mac=${netX/mac:hexhyp} ") {
+	if !strings.Contains(FirstScript(base), "chain --replace "+base+"/boot/script?mac=${netX/mac:hexhyp}&uuid=${uuid} ") {
 		t.Error(FirstScript(base))
 	}
 }

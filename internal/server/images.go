@@ -57,7 +57,7 @@ func (s *server) script(r web.BootRequest) (string, error) {
 	if r.MAC == "" {
 		return netboot.FirstScript(r.Base), nil
 	}
-	if d, ok := s.nodes.Deployed(r.MAC); ok {
+	if d, ok := s.nodes.Deployed(r.MAC, r.UUID); ok {
 		s.Logger.Info("machine boots from its disk: it is deployed", "node", r.MAC, "image", d.Image)
 		return netboot.LocalScript(fmt.Sprintf("%s was deployed here on %s; booting from the disk. To deploy again: swarmboot status --redeploy %s",
 			d.Image, d.Time.Format("2006-01-02 15:04 MST"), r.MAC)), nil

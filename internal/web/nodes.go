@@ -23,7 +23,7 @@ const (
 	maxSteps    = 32
 	maxHooks    = 16
 	pastRuns    = 4
-	maxStateLen = 64 << 20 // of the file with maxDeployed entries of the longest names
+	maxStateLen = 256 << 20 // of the file with maxDeployed entries of the longest names
 )
 
 // LostAfter is how long a node that has not ended may be silent before it
@@ -58,6 +58,11 @@ type Nodes struct {
 	deployed map[string]Deployment
 	changes  int // of deployed
 
+	byMAC   map[string][]string // the nodes with a deployment that have this address
+	byUUID  map[string][]string // the nodes with a deployment that have this UUID
+	owners  map[string]owner    // of UUIDs
+	unknown map[string]bool     // addresses of machines that were known by their UUID alone: whether they are to be deployed again
+
 	// saving is held while the file is written, never while holding mu: reports go on meanwhile.
 	saving  sync.Mutex
 	saves   int   // that were begun
@@ -77,6 +82,7 @@ type Deployment struct {
 	Image string    `json:"image"`
 	Run   string    `json:"run"`
 	Time  time.Time `json:"time"`
+	event.Machine
 }
 
 // NewNodes makes a table and reads its file if there is one.
@@ -87,7 +93,8 @@ func NewNodes(o NodesOptions) (*Nodes, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	t := &Nodes{o: o, nodes: map[string]*node{}, deployed: map[string]Deployment{}}
+	t := &Nodes{o: o, nodes: map[string]*node{}, deployed: map[string]Deployment{},
+		byMAC: map[string][]string{}, byUUID: map[string][]string{}, owners: map[string]owner{}, unknown: map[string]bool{}}
 	if o.File == "" {
 		return t, nil
 	}
@@ -105,6 +112,10 @@ func NewNodes(o NodesOptions) (*Nodes, error) {
 	}
 	if t.deployed == nil {
 		t.deployed = map[string]Deployment{}
+	}
+	for id, d := range t.deployed {
+		t.find(id, d)
+		t.note(id, d.Machine)
 	}
 	return t, nil
 }
@@ -130,6 +141,7 @@ func (t *Nodes) update(p event.Progress, addr string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.o.Now()
+	t.note(p.Node, p.Machine)
 	n := t.nodes[p.Node]
 	switch {
 	case n == nil:
@@ -156,7 +168,7 @@ func (t *Nodes) update(p event.Progress, addr string) error {
 				t.o.Logger.Error("the list of deployed nodes is full: this node is deployed again when it boots from the network", "node", p.Node, "limit", maxDeployed)
 				return fmt.Errorf("the list of deployed nodes is %w: %d nodes", ErrFull, maxDeployed)
 			}
-			t.deployed[p.Node] = Deployment{Image: p.Image, Run: p.Run, Time: now.UTC()}
+			t.put(p.Node, Deployment{Image: p.Image, Run: p.Run, Time: now.UTC(), Machine: p.Machine})
 			t.changes++
 		}
 		t.log(p)
@@ -204,18 +216,11 @@ func (t *Nodes) List() []Node {
 	out := make([]Node, 0, len(t.nodes))
 	for id, n := range t.nodes {
 		lost := !n.Phase.Ended() && now.Sub(n.seen) > LostAfter
-		out = append(out, Node{Progress: n.Progress, Addr: n.addr, LastSeen: n.seen.UTC(), Lost: lost, Deployed: t.deployed[id].Image})
+		d, _ := t.lookUp(id)
+		out = append(out, Node{Progress: n.Progress, Addr: n.addr, LastSeen: n.seen.UTC(), Lost: lost, Deployed: d.Image})
 	}
 	slices.SortFunc(out, func(a, b Node) int { return strings.Compare(a.Node, b.Node) })
 	return out
-}
-
-// Deployed tells what was deployed to a node.
-func (t *Nodes) Deployed(id string) (Deployment, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	d, ok := t.deployed[id]
-	return d, ok
 }
 
 // CountDeployed is how many nodes boot from their disks.
@@ -225,7 +230,7 @@ func (t *Nodes) CountDeployed() int {
 	return len(t.deployed)
 }
 
-// Redeploy forgets that a node, or with "all" every node, was deployed. It
+// Redeploy forgets that a node, given by any of its addresses, or with "all" every node, was deployed. It
 // returns how many that were, and an error if there was none, or ErrNotSaved.
 func (t *Nodes) Redeploy(id string) (int, error) {
 	if mac, err := ParseMAC(id); err == nil {
@@ -237,22 +242,6 @@ func (t *Nodes) Redeploy(id string) (int, error) {
 		t.o.Logger.Info("redeployment asked for", "node", id, "nodes", n)
 	}
 	return n, err
-}
-
-func (t *Nodes) forget(id string) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	before := len(t.deployed)
-	if id == "all" {
-		clear(t.deployed)
-	} else {
-		if _, ok := t.deployed[id]; !ok {
-			return 0, fmt.Errorf("node %.100q has no finished deployment", id)
-		}
-		delete(t.deployed, id)
-	}
-	t.changes++
-	return before - len(t.deployed), nil
 }
 
 var (
@@ -314,6 +303,7 @@ func check(p *event.Progress) error {
 		}
 	}
 	p.Bound()
+	cleanMachine(&p.Machine)
 	cut(&p.Switch.ID, event.MaxSwitchID)
 	for _, s := range []*string{&p.Switch.Name, &p.Switch.Port, &p.Switch.PortDescription} {
 		cut(s, event.MaxSwitchText)

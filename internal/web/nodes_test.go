@@ -98,21 +98,21 @@ func TestDeployedSurvivesARestart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), ".swarmboot", "nodes.json")
 	n, _, _ := table(t, file)
 	update(t, n, event.Progress{Run: "r", Phase: event.PhaseFetch})
-	if _, ok := n.Deployed(macA); ok {
+	if _, ok := n.Deployed(macA, ""); ok {
 		t.Error("deployed before it is done")
 	}
 	update(t, n, event.Progress{Run: "r", Phase: event.PhaseDone})
 	update(t, n, event.Progress{Node: "b", Run: "r", Phase: event.PhaseDone})
 
 	n, _, _ = table(t, file)
-	if d, ok := n.Deployed(macA); !ok || d.Image != "debian" {
+	if d, ok := n.Deployed(macA, ""); !ok || d.Image != "debian" {
 		t.Errorf("after a restart: %+v, %v", d, ok)
 	}
 	if k, err := n.Redeploy("all"); k != 2 || err != nil {
 		t.Errorf("redeploy all: %d, %v", k, err)
 	}
 	n, _, _ = table(t, file)
-	if _, ok := n.Deployed(macA); ok {
+	if _, ok := n.Deployed(macA, ""); ok {
 		t.Error("redeploy was forgotten")
 	}
 }

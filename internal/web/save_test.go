@@ -61,7 +61,7 @@ func TestDoneThatCannotBeSaved(t *testing.T) {
 			}
 		}
 		time.Sleep(3 * saveAgain)
-		if d, ok := n.Deployed(macA); !ok || d.Image != "debian" {
+		if d, ok := n.Deployed(macA, ""); !ok || d.Image != "debian" {
 			t.Error("not even known in memory")
 		}
 		for _, path := range []string{"/", "/api/v1/warnings"} {
@@ -102,7 +102,7 @@ func TestRedeployThatCannotBeSaved(t *testing.T) {
 	if w.Code != 503 || !strings.Contains(w.Body.String(), "1 to be deployed") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
-	if _, ok := n.Deployed("n"); ok {
+	if _, ok := n.Deployed("n", ""); ok {
 		t.Error("it still counts as deployed")
 	}
 	makeRoom()

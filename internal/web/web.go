@@ -67,6 +67,7 @@ type Images interface {
 type BootRequest struct {
 	Base string // http://host:port under which the client knows the server
 	MAC  string // lower case with colons; "" when the client did not say
+	UUID string // SMBIOS UUID as the client writes it; "" when it did not say
 }
 
 // Options of a Handler.
@@ -242,7 +243,7 @@ func (h *handler) script(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	req := BootRequest{Base: base}
+	req := BootRequest{Base: base, UUID: r.URL.Query().Get("uuid")}
 	if s := r.URL.Query().Get("mac"); s != "" {
 		if req.MAC, err = ParseMAC(s); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)

@@ -58,7 +58,7 @@ func testServer(t *testing.T, needed func(image, node string) bool) (*Nodes, *ht
 			if r.MAC == "52:54:00:00:00:ff" {
 				return "", fmt.Errorf("no script")
 			}
-			return r.Base + " " + r.MAC, nil
+			return r.Base + " " + r.MAC + r.UUID, nil
 		},
 		IPXE: func(name string) (fs.File, error) { return os.DirFS(dir).Open(name) },
 	})
@@ -129,6 +129,8 @@ func TestGet(t *testing.T) {
 		{"/scrape", nil, 200, "tracker /scrape"},
 		{"/boot/script", []string{"Host: 10.0.0.1:8080"}, 200, "http://10.0.0.1:8080 "},
 		{"/boot/script?mac=52-54-00-AA-BB-cc", []string{"Host: 10.0.0.1"}, 200, "http://10.0.0.1 52:54:00:aa:bb:cc"},
+		{"/boot/script?mac=52-54-00-AA-BB-cc&uuid=" + uuidA, []string{"Host: 10.0.0.1"}, 200, "52:54:00:aa:bb:cc" + uuidA},
+		{"/boot/script?mac=52-54-00-AA-BB-cc&uuid=", []string{"Host: 10.0.0.1"}, 200, "52:54:00:aa:bb:cc"},
 		{"/boot/script?mac=52", nil, 400, "not a MAC address"},
 		{"/boot/script?mac=525400aabbcc", []string{"Host: ${x}"}, 400, ""},
 		{"/boot/script?mac=5254000000ff", nil, 500, "no script"},
@@ -238,7 +240,7 @@ func TestReportWithMuchInIt(t *testing.T) {
 		if status, body, _ := call(t, "POST", s.URL+"/api/v1/nodes", string(b)); status != 200 {
 			t.Errorf("%d: %d %s", i, status, body)
 		}
-		if _, ok := nodes.Deployed("m"); !ok {
+		if _, ok := nodes.Deployed("m", ""); !ok {
 			t.Errorf("%d: the node counts as not deployed", i)
 		}
 		if n := nodes.List()[0]; len(n.Warnings) > event.MaxWarnings || len(n.Arrays) > event.MaxArrays {
@@ -257,13 +259,13 @@ func TestRedeployOverHTTP(t *testing.T) {
 	if status, _, _ := call(t, "GET", url, ""); status != 405 {
 		t.Errorf("GET redeploys: %d", status)
 	}
-	if _, ok := nodes.Deployed("52:54:00:00:00:0a"); !ok {
+	if _, ok := nodes.Deployed("52:54:00:00:00:0a", ""); !ok {
 		t.Fatal("the node is no longer deployed")
 	}
 	if status, body, _ := call(t, "POST", url, ""); status != 200 || !strings.Contains(body, `"nodes": 1`) {
 		t.Errorf("%d %s", status, body)
 	}
-	if _, ok := nodes.Deployed("52:54:00:00:00:0a"); ok {
+	if _, ok := nodes.Deployed("52:54:00:00:00:0a", ""); ok {
 		t.Error("the node is still deployed")
 	}
 	if status, _, _ := call(t, "POST", url, ""); status != 404 {

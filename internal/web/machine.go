@@ -1,0 +1,192 @@
+package web
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"swarmboot/internal/event"
+)
+
+// owner is the machine that first reported with a UUID.
+type owner struct {
+	id      string
+	machine event.Machine
+	several bool // others have it, too
+}
+
+// cleanMachine leaves what can be compared: at most event.MaxMACs addresses as ParseMAC writes them, and the UUID as ParseUUID does.
+func cleanMachine(m *event.Machine) {
+	var macs []string
+	for _, s := range m.MACs {
+		mac, err := ParseMAC(s)
+		if err == nil && mac != "00:00:00:00:00:00" && mac != "ff:ff:ff:ff:ff:ff" && !slices.Contains(macs, mac) && len(macs) < event.MaxMACs {
+			macs = append(macs, mac)
+		}
+	}
+	m.MACs, m.UUID = macs, ParseUUID(m.UUID)
+}
+
+// ParseUUID returns an SMBIOS UUID in a form that can be compared, "" for what is none. SMBIOS before 2.6 does not say in which order
+// the octets of the first three fields stand, and neither do iPXE and the kernel agree on it in all their versions: of the two orders the
+// smaller one is taken. All zeros and all ones mean that the machine has no UUID (SMBIOS 7.2.1).
+func ParseUUID(s string) string {
+	if len(s) > 36 {
+		return ""
+	}
+	b, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
+	if err != nil || len(b) != 16 || bytes.Count(b, []byte{0}) == 16 || bytes.Count(b, []byte{0xff}) == 16 {
+		return ""
+	}
+	other := slices.Clone(b)
+	slices.Reverse(other[:4])
+	slices.Reverse(other[4:6])
+	slices.Reverse(other[6:8])
+	if bytes.Compare(other, b) < 0 {
+		b = other
+	}
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// sameMachine says whether two nodes are one machine that has booted by one card and by another. That they have any address in common
+// does not say it: the network port that a management controller shows by USB has the same one in every machine of some makers.
+func sameMachine(a string, am event.Machine, b string, bm event.Machine) bool {
+	return a == b || slices.Contains(am.MACs, b) || slices.Contains(bm.MACs, a)
+}
+
+// note learns of UUIDs that several machines have; with mu held.
+func (t *Nodes) note(id string, m event.Machine) {
+	if m.UUID == "" {
+		return
+	}
+	o, known := t.owners[m.UUID]
+	switch {
+	case !known && len(t.owners) < maxDeployed:
+		t.owners[m.UUID] = owner{id: id, machine: m}
+	case known && !o.several && !sameMachine(o.id, o.machine, id, m):
+		o.several = true
+		t.owners[m.UUID] = o
+		t.o.Logger.Warn("machines with the same SMBIOS UUID are told apart by their MAC addresses alone", "uuid", m.UUID, "node", o.id, "other", id)
+	}
+}
+
+// put adds a deployment, in place of those of the same machine that it covers; with mu held.
+func (t *Nodes) put(id string, d Deployment) {
+	for _, mac := range t.deployed[id].MACs { // a card whose driver failed this time is still one of the machine's
+		if !slices.Contains(d.MACs, mac) && len(d.MACs) < event.MaxMACs {
+			d.MACs = append(d.MACs, mac)
+		}
+	}
+	for _, old := range t.sameAs(id, d.Machine) {
+		o := t.deployed[old].Machine
+		missing := slices.ContainsFunc(o.MACs, func(mac string) bool { return !slices.Contains(d.MACs, mac) })
+		if old == id || slices.Contains(d.MACs, old) && !missing && (o.UUID == "" || o.UUID == d.UUID) {
+			t.drop(old)
+		}
+	}
+	t.deployed[id] = d
+	t.find(id, d)
+	t.note(id, d.Machine)
+}
+
+// find enters a deployment where its addresses and its UUID are looked up; with mu held.
+func (t *Nodes) find(id string, d Deployment) {
+	for _, mac := range d.MACs {
+		t.byMAC[mac] = append(t.byMAC[mac], id)
+	}
+	if d.UUID != "" {
+		t.byUUID[d.UUID] = append(t.byUUID[d.UUID], id)
+	}
+}
+
+// drop removes a deployment; with mu held.
+func (t *Nodes) drop(id string) {
+	remove := func(from map[string][]string, key string) {
+		from[key] = slices.DeleteFunc(from[key], func(s string) bool { return s == id })
+		if len(from[key]) == 0 {
+			delete(from, key)
+		}
+	}
+	d := t.deployed[id]
+	for _, mac := range d.MACs {
+		remove(t.byMAC, mac)
+	}
+	remove(t.byUUID, d.UUID)
+	delete(t.deployed, id)
+}
+
+// sameAs returns the nodes with deployments that are the same machine as one; with mu held.
+func (t *Nodes) sameAs(id string, m event.Machine) []string {
+	ids := slices.Clone(t.byMAC[id])
+	for _, other := range append([]string{id}, m.MACs...) {
+		if _, ok := t.deployed[other]; ok && !slices.Contains(ids, other) {
+			ids = append(ids, other)
+		}
+	}
+	return ids
+}
+
+// lookUp finds the deployment of a machine by the name of the node or any of its addresses; with mu held.
+func (t *Nodes) lookUp(id string) (Deployment, bool) {
+	if d, ok := t.deployed[id]; ok {
+		return d, true
+	}
+	if ids := t.byMAC[id]; len(ids) > 0 {
+		return t.deployed[ids[len(ids)-1]], true
+	}
+	return Deployment{}, false
+}
+
+// Deployed tells what was deployed to a machine, by the name of the node, any address that it has reported, or its UUID.
+func (t *Nodes) Deployed(id, uuid string) (Deployment, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d, ok := t.lookUp(id); ok {
+		return d, true
+	}
+	uuid = ParseUUID(uuid)
+	ids := t.byUUID[uuid]
+	again, asked := t.unknown[id]
+	if len(ids) == 0 || t.owners[uuid].several || again {
+		return Deployment{}, false
+	}
+	if !asked && len(t.unknown) < maxNodes {
+		t.unknown[id] = false
+	}
+	return t.deployed[ids[len(ids)-1]], true
+}
+
+// forget removes the deployments of a machine, or with "all" every one; it returns of how many machines.
+func (t *Nodes) forget(id string) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if id == "all" {
+		n := len(t.deployed)
+		for node := range t.deployed {
+			t.drop(node)
+		}
+		t.changes++
+		return n, nil
+	}
+	ids := t.sameAs(id, t.deployed[id].Machine)
+	if _, asked := t.unknown[id]; asked && len(ids) == 0 {
+		// Known by its UUID alone. Whether the deployment that it has is of this machine is not certain: it stays, and does not count for this one.
+		t.unknown[id] = true
+		return 1, nil
+	}
+	if len(ids) == 0 {
+		return 0, fmt.Errorf("node %.100q has no finished deployment", id)
+	}
+	for _, other := range ids[1:] {
+		if !sameMachine(ids[0], t.deployed[ids[0]].Machine, other, t.deployed[other].Machine) {
+			return 0, fmt.Errorf("%s is an address of several machines: %s", id, strings.Join(ids, ", "))
+		}
+	}
+	for _, node := range ids {
+		t.drop(node)
+	}
+	t.changes++
+	return 1, nil
+}
