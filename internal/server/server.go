@@ -119,18 +119,30 @@ func (s *server) open(ctx context.Context) error {
 	if len(s.Interfaces) == 0 {
 		return nil
 	}
-	if err := reachable(s.listen.Addr()); err != nil {
+	if err := reachable(s.listen.Addr(), nil); err != nil {
 		return err
 	}
 	s.netboot, err = netboot.Listen(ctx, netboot.Options{Interfaces: s.Interfaces, HTTPPort: s.port(), IPXEDir: s.IPXE,
 		Range: s.Range, Force: s.ForceDHCP, Logger: s.Logger})
-	return err
+	if err != nil {
+		return err
+	}
+	return reachable(s.listen.Addr(), s.netboot.Links())
 }
 
-// reachable says whether nodes can reach the HTTP server under an interface's address.
-func reachable(a net.Addr) error {
-	if t, ok := a.(*net.TCPAddr); ok && t.IP.IsLoopback() {
+// reachable says whether nodes can reach the HTTP server under the address of each link: scripts name it by that.
+func reachable(a net.Addr, links []netboot.Link) error {
+	t, ok := a.(*net.TCPAddr)
+	if !ok || t.IP.IsUnspecified() {
+		return nil
+	}
+	if t.IP.IsLoopback() {
 		return fmt.Errorf("HTTP listens on %s, which no node can reach; leave the host out: --http :%d", t, t.Port)
+	}
+	for _, l := range links {
+		if t.AddrPort().Addr().Unmap() != l.Addr {
+			return fmt.Errorf("HTTP listens on %s, but nodes on interface %s are sent to %s; leave the host out: --http :%d", t, l.Interface, l.Addr, t.Port)
+		}
 	}
 	return nil
 }

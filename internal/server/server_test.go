@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -275,6 +276,29 @@ func TestServerThatCannotStart(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
 		cancel()
+	}
+}
+
+func TestHTTPOnTheAddressOfEachLink(t *testing.T) {
+	one := netboot.Link{Interface: "eth1", Addr: netip.MustParseAddr("192.168.77.1")}
+	two := netboot.Link{Interface: "eth2", Addr: netip.MustParseAddr("10.1.1.5")}
+	for _, test := range []struct {
+		http  string
+		links []netboot.Link
+		want  string // the interface that is refused
+	}{
+		{"0.0.0.0:8080", []netboot.Link{one, two}, ""},
+		{"[::]:8080", []netboot.Link{one, two}, ""},
+		{"192.168.77.1:8080", []netboot.Link{one}, ""},
+		{"[::ffff:192.168.77.1]:8080", []netboot.Link{one}, ""},
+		{"10.1.1.5:8080", []netboot.Link{one}, "eth1"},
+		{"192.168.77.1:8080", []netboot.Link{one, two}, "eth2"},
+		{"[fe80::1]:8080", []netboot.Link{one}, "eth1"},
+	} {
+		err := reachable(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(test.http)), test.links)
+		if (err != nil) != (test.want != "") || err != nil && (!strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "--http :8080")) {
+			t.Errorf("%s: %v, want %q", test.http, err, test.want)
+		}
 	}
 }
 
