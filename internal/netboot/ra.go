@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -18,7 +20,8 @@ import (
 // the unsolicited ones are for a solicitation lost while the port came up.
 const (
 	raInterval = 10 * time.Second
-	raMinGap   = 100 * time.Millisecond // at most this often in answer to solicitations
+	raMinGap   = 3 * time.Second        // between two to all nodes (RFC 4861, section 10: MIN_DELAY_BETWEEN_RAS)
+	raMaxDelay = 500 * time.Millisecond // of an answer, so that routers do not answer all at once (MAX_RA_DELAY_TIME)
 )
 
 // advertiser sends IPv6 router advertisements that announce no router
@@ -77,40 +80,64 @@ func (a *advertiser) setup() error {
 
 // run advertises now, every raInterval, and when solicited, until ctx ends.
 func (a *advertiser) run(ctx context.Context) error {
-	solicited := make(chan struct{}, 1)
+	adv, cancel := context.WithCancel(ctx)
+	solicited := make(chan netip.Addr)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		a.read(solicited)
+		defer cancel()
+		a.read(adv, solicited)
 	}()
-	defer func() {
-		a.close()
-		<-done
-	}()
-	t := time.NewTicker(raInterval)
+	advertise(adv, solicited, a.send)
+	a.close()
+	<-done
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("router advertisements on interface %s: socket closed", a.ifi.Name)
+}
+
+// advertise calls send, with the address to send to, until ctx ends: for all nodes now and every raInterval, and for each that solicits
+// (RFC 4861, section 6.2.6). One that solicits without an address is answered through all nodes, at most every raMinGap.
+func advertise(ctx context.Context, solicited <-chan netip.Addr, send func(to netip.Addr)) {
+	var last, next time.Time
+	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
-		a.send()
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-done:
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("router advertisements on interface %s: socket closed", a.ifi.Name)
+			return
 		case <-t.C:
-		case <-solicited:
-			time.Sleep(raMinGap)
+			send(allNodes)
+			last = time.Now()
+			next = last.Add(raInterval)
+			t.Reset(raInterval)
+		case from := <-solicited:
+			delay := rand.N(raMaxDelay)
+			if from.IsLinkLocalUnicast() { // to another address the kernel would choose a source that is not link-local, too
+				time.AfterFunc(delay, func() { send(from) })
+				continue
+			}
+			at := time.Now().Add(delay)
+			if early := last.Add(raMinGap); at.Before(early) {
+				at = early
+			}
+			if at.Before(next) {
+				next = at
+				t.Reset(time.Until(at))
+			}
 		}
 	}
 }
 
-// read tells solicited of router solicitations until the socket is closed.
-func (a *advertiser) read(solicited chan<- struct{}) {
+// allNodes is ff02::1.
+var allNodes = netip.IPv6LinkLocalAllNodes()
+
+// read tells solicited of router solicitations until the socket is closed or ctx ends.
+func (a *advertiser) read(ctx context.Context, solicited chan<- netip.Addr) {
 	buf := make([]byte, 1500)
 	for {
-		_, cm, _, err := a.conn.ReadFrom(buf)
+		_, cm, from, err := a.conn.ReadFrom(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -121,19 +148,21 @@ func (a *advertiser) read(solicited chan<- struct{}) {
 		if cm == nil || cm.IfIndex != a.ifi.Index || cm.HopLimit != 255 {
 			continue
 		}
+		addr, _ := netip.AddrFromSlice(from.(*net.IPAddr).IP)
 		select {
-		case solicited <- struct{}{}:
-		default:
+		case solicited <- addr:
+		case <-ctx.Done():
+			return
 		}
 	}
 }
 
-func (a *advertiser) send() {
+func (a *advertiser) send(dst netip.Addr) {
 	cm := &ipv6.ControlMessage{IfIndex: a.ifi.Index, HopLimit: 255}
-	to := &net.IPAddr{IP: net.IPv6linklocalallnodes, Zone: a.ifi.Name}
+	to := &net.IPAddr{IP: dst.AsSlice(), Zone: a.ifi.Name}
 	if _, err := a.conn.WriteTo(advertisement(a.ifi.HardwareAddr), cm, to); err != nil && !errors.Is(err, net.ErrClosed) {
 		// Until duplicate address detection is over there is no address to send from.
-		a.log.Debug("router advertisement not sent", "error", err)
+		a.log.Debug("router advertisement not sent", "to", dst, "error", err)
 	}
 }
 
