@@ -32,7 +32,9 @@ const (
 
 // Bounds that keep the writer's memory the same whatever the size of the image and the number of processors.
 const (
-	minZeroRun     = 64 << 10 // shorter runs of zeros travel as data: an extent costs more than they do
+	minZeroRun     = 64 << 10  // shorter runs of zeros travel as data: an extent costs more than they do
+	manyZeroRuns   = 512 << 10 // from so many on only longer ones are cut out: readers take MaxExtents, and each run makes two
+	zeroRunStep    = 64 << 10  // and twice as long ones for each so many more
 	maxWorkers     = 32
 	workerBytes    = 8 << 20   // raw bytes of frames that workers encode at once; each frame takes four times that
 	inFlightBytes  = 16 << 20  // raw bytes of frames between reader and packer

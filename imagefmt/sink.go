@@ -30,6 +30,7 @@ type sink struct {
 	records [][]byte
 	recordN int64 // bytes in records
 	used    int64
+	extents int64 // of all frames
 	padding int64
 	last    int64 // length of the last piece
 }
@@ -62,6 +63,7 @@ func (s *sink) place(ctx context.Context, frames []*packFrame, last bool) error 
 	for _, f := range frames {
 		n += copy(b[n:], f.data)
 		s.used += int64(f.rawLen)
+		s.extents += int64(len(f.extents))
 	}
 	record := appendRecord(nil, frames)
 	for _, f := range frames {
@@ -77,6 +79,9 @@ func (s *sink) place(ctx context.Context, frames []*packFrame, last bool) error 
 	if s.recordN > MaxIndexLength || s.reserve+int64(len(s.records)) >= MaxPieces {
 		return fmt.Errorf("index of %d bytes for %d pieces: choose longer frames or pieces: %w", s.recordN, len(s.records), ErrLimit)
 	}
+	if err := checkExtents(s.extents, 0); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	s.records = append(s.records, record)
 	s.sums = append(s.sums, [sha1.Size]byte{})
@@ -87,6 +92,14 @@ func (s *sink) place(ctx context.Context, frames []*packFrame, last bool) error 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// checkExtents holds what is written to the limit that readers have.
+func checkExtents(frames, zero int64) error {
+	if frames+zero > MaxExtents {
+		return fmt.Errorf("index of %d extents: %w", frames+zero, ErrLimit)
+	}
+	return nil
 }
 
 // run hashes and writes pieces until work is closed.

@@ -108,7 +108,7 @@ func (w *walker) flushZero() error {
 	if z.Len == 0 {
 		return nil
 	}
-	if z.Len < minZeroRun {
+	if z.Len < w.leastZeroRun() {
 		for z.Len > 0 {
 			n := min(z.Len, int64(len(zeroBlock)))
 			if err := w.data(zeroBlock[:n], z.Off); err != nil {
@@ -126,6 +126,14 @@ func (w *walker) flushZero() error {
 		return fmt.Errorf("index: too many zero extents: %w", ErrLimit)
 	}
 	return nil
+}
+
+// leastZeroRun is the length from which on a run of zeros is cut out. It depends on what lies before the run on the disk alone.
+func (w *walker) leastZeroRun() int64 {
+	if w.zeroCount < manyZeroRuns {
+		return minZeroRun
+	}
+	return minZeroRun << min((w.zeroCount-manyZeroRuns)/zeroRunStep+1, 40)
 }
 
 func (w *walker) data(b []byte, off int64) error {

@@ -45,6 +45,9 @@ func Write(ctx context.Context, dst Output, src Source, name string, o WriterOpt
 	if err := w.run(ctx); err != nil {
 		return nil, err
 	}
+	if err := checkExtents(w.sink.extents, w.walker.zeroCount); err != nil {
+		return nil, err
+	}
 	res := &Result{
 		Name: name, DiskSize: src.Size(), End: w.walker.end, Layout: p.layout,
 		PieceLength: p.pieceLength, FrameLength: p.frameLength, ZeroBytes: w.walker.zeroed,

@@ -212,3 +212,50 @@ func TestHugeImages(t *testing.T) {
 		}
 	}
 }
+
+// TestManyZeroRuns: on a disk with a great many holes only the long ones are left out, so that the index stays within what readers take.
+func TestManyZeroRuns(t *testing.T) {
+	const unit = minZeroRun
+	for _, c := range []struct {
+		before int64 // zero runs so far
+		least  int64
+	}{
+		{0, unit}, {manyZeroRuns - 1, unit}, {manyZeroRuns, 2 * unit}, {manyZeroRuns + zeroRunStep - 1, 2 * unit},
+		{manyZeroRuns + zeroRunStep, 4 * unit}, {MaxExtents, 1 << 56},
+	} {
+		w := &walker{zeroCount: c.before}
+		if got := w.leastZeroRun(); got != c.least {
+			t.Errorf("after %d runs: runs of %d bytes, want %d", c.before, got, c.least)
+		}
+	}
+	for _, long := range []int64{unit, 2 * unit} {
+		w := &walker{
+			frameLength: DefaultFrameLength, buffers: &bufferPool{size: DefaultFrameLength, free: make(chan []byte, 1)},
+			zeroCount: manyZeroRuns, emit: func(*job) error { return nil },
+		}
+		w.zero = Extent{0, long}
+		if err := w.flushZero(); err != nil {
+			t.Fatal(err)
+		}
+		if cut := w.zeroCount > manyZeroRuns; cut != (long > unit) {
+			t.Errorf("a run of %d bytes after %d others: cut out %v", long, manyZeroRuns, cut)
+		}
+	}
+}
+
+// TestWriterExtents: the writer refuses to make what no reader takes.
+func TestWriterExtents(t *testing.T) {
+	src := randomSource(1, 1<<20, 4096)
+	p, err := newPlan(src, WriterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSink(newOutput(1), p, &bufferPool{free: make(chan []byte, 1)})
+	s.work, s.extents = make(chan sinkPiece, 1), MaxExtents-1
+	if err := s.place(t.Context(), []*packFrame{stored(Extent{0, 8}, Extent{16, 8})}, true); !errors.Is(err, ErrLimit) {
+		t.Errorf("extents of frames: %v", err)
+	}
+	if checkExtents(MaxExtents-1, 1) != nil || !errors.Is(checkExtents(MaxExtents-1, 2), ErrLimit) {
+		t.Error("extents of frames and zeros together")
+	}
+}
