@@ -1,6 +1,7 @@
 package imagefmt
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha1" //nolint:gosec // BEP 3
 	"fmt"
@@ -234,6 +235,10 @@ func (v *verifier) verify(piece int) (err error) {
 		return &VerifyError{Piece: piece, Err: fmt.Errorf("SHA-1 of the piece: %w", ErrHash)}
 	}
 	if piece < v.im.ix.IndexPieces() {
+		v.raw = v.im.ix.indexPiece(piece, v.raw)
+		if !bytes.Equal(v.buf, v.raw) {
+			return &VerifyError{Piece: piece, Err: fmt.Errorf("bytes after the index that are not zero: %w", ErrFormat)}
+		}
 		return nil
 	}
 	frames, err := v.im.ix.Frames(piece)
@@ -246,6 +251,10 @@ func (v *verifier) verify(piece int) (err error) {
 		if _, err := unpackFrame(v.s.decoderFor(f), f, v.buf, v.raw, true); err != nil {
 			return &VerifyError{Piece: piece, Extent: f.Extents[0], Err: err}
 		}
+	}
+	// A node that makes the piece again from its disk puts zeros there: its SHA-1 would never be right.
+	if last := frames[len(frames)-1]; !allZero(v.buf[last.Off+last.Len:]) {
+		return &VerifyError{Piece: piece, Err: fmt.Errorf("bytes after the last frame that are not zero: %w", ErrFormat)}
 	}
 	return nil
 }

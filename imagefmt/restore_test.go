@@ -251,3 +251,40 @@ func TestRawHashesAreVerified(t *testing.T) {
 		}
 	}
 }
+
+// TestPaddingIsVerified: every hash is right, but what must be zero is not: no node could make such a piece again.
+func TestPaddingIsVerified(t *testing.T) {
+	for _, where := range []string{"index", "data"} {
+		im := build(t, randomSource(12, 4<<20, 4096), WriterOptions{})
+		piece, end := im.ix.IndexPieces()-1, im.m.IndexLength%im.m.PieceLength
+		for where == "data" {
+			piece++
+			frames, err := im.ix.Frames(piece)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last := frames[len(frames)-1]
+			if end = last.Off + last.Len; end < im.ix.PieceSize(piece) {
+				break
+			}
+		}
+		im.payload = bytes.Clone(im.payload)
+		for _, at := range []int64{end, im.ix.PieceSize(piece) - 1} {
+			b := im.piece(piece)
+			b[at] ^= 1
+			sum := sha1.Sum(b)
+			copy(im.mi.Pieces[piece*len(sum):], sum[:])
+			im.mi.encodeInfo()
+			im.m.InfoHash = hexString(im.mi.InfoHash[:])
+			image, err := Open(im.m, bytes.NewReader(im.payload))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var verify *VerifyError
+			if err := image.VerifyPieces(t.Context(), im.mi, nil); !errors.As(err, &verify) || verify.Piece != piece || !errors.Is(err, ErrFormat) {
+				t.Errorf("%s, byte %d of piece %d: %v", where, at, piece, err)
+			}
+			b[at] ^= 1
+		}
+	}
+}
