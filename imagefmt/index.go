@@ -43,7 +43,8 @@ type Index struct {
 }
 
 // ParseIndex reads the index of m. It keeps b, which must not change any more. Besides b it allocates 4 bytes a piece,
-// and 16 bytes for each run of the disk while it looks for bytes described twice (64 MiB at the limit of MaxExtents).
+// and 16 bytes for each run of the disk while it looks for bytes described twice (64 MiB at the limit of
+// MaxExtents, 144 MiB while the list of them grows).
 // No extent of an Index lies outside m.MinDiskSize, and no two have a byte in common.
 func ParseIndex(b []byte, m *Manifest) (*Index, error) {
 	want, err := m.IndexSHA256Bytes()
