@@ -28,7 +28,7 @@ const maxContents = 8 << 20
 // takeProfile gets the node's profile and everything that it refers to, and lets it set the parameters that were left open.
 // Whatever is wrong with it is found here, before the first write, as far as the image need not be known for it.
 func (e *engine) takeProfile(ctx context.Context) error {
-	p, err := e.c.profile(ctx, e.o.Node, e.o.Patience, e.rep.say)
+	p, err := e.c.profile(ctx, e.o.Node, e.o.Machine.MACs, e.o.Patience, e.rep.say)
 	if err == nil {
 		err = e.settle(p)
 	}
@@ -167,8 +167,9 @@ func partExtent(m *imagefmt.Manifest, n int) (imagefmt.Partition, error) {
 
 // profile gets the profile of a node, with attempts until patience is over. The server has an answer for every node, an empty one where it has no
 // profiles: 404 comes from something else, such as a proxy, and the node would go on without a name.
-func (c *client) profile(ctx context.Context, node string, patience time.Duration, say func(string)) (*params.Profile, error) {
-	b, err := c.fetch(ctx, c.base+"/api/v1/profile?node="+url.QueryEscape(node), params.MaxProfile, patience, say)
+func (c *client) profile(ctx context.Context, node string, macs []string, patience time.Duration, say func(string)) (*params.Profile, error) {
+	q := url.Values{"node": {node}, "mac": macs}
+	b, err := c.fetch(ctx, c.base+"/api/v1/profile?"+q.Encode(), params.MaxProfile, patience, say)
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func TestClientProfile(t *testing.T) {
 	}{
 		{"empty", []int{200}, "{}", "", 0, 1},
 		{"after a while", []int{503, 500, 200}, `{"hostname":"a"}`, "", 0, 3},
-		{"not our server", []int{404}, "<html>", "/api/v1/profile?node=52%3A54%3A00%3Aaa%3Abb%3Acc: the server says 404", cli.CodeUsage, 1},
+		{"not our server", []int{404}, "<html>", "/api/v1/profile?mac=52%3A54%3A00%3Aaa%3Abb%3Acd&node=52%3A54%3A00%3Aaa%3Abb%3Acc: the server says 404", cli.CodeUsage, 1},
 		{"wrong on the server", []int{422}, "a.yaml:1:1: x\nb.yaml:2:2: y\n", "the server says: a.yaml:1:1: x; b.yaml:2:2: y", cli.CodeUsage, 1},
 		{"unknown field", []int{200}, `{"hostnam":"a"}`, `unknown field "hostnam"`, cli.CodeOther, 1},
 		{"wrong value", []int{200}, `{"hostname":"a_b"}`, `hostname: "a_b"`, cli.CodeOther, 1},
@@ -66,7 +66,7 @@ func TestClientProfile(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.close()
-			p, err := c.profile(t.Context(), "52:54:00:aa:bb:cc", 20*time.Second, func(string) {})
+			p, err := c.profile(t.Context(), "52:54:00:aa:bb:cc", []string{"52:54:00:aa:bb:cd"}, 20*time.Second, func(string) {})
 			if tt.want == "" && (err != nil || p == nil) || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want) || cli.Code(err) != tt.code) {
 				t.Errorf("%v, code %d", err, cli.Code(err))
 			}
@@ -81,7 +81,7 @@ func TestClientProfile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.profile(t.Context(), "a", 300*time.Millisecond, func(string) {}); cli.Code(err) != cli.CodeUnreachable {
+	if _, err := c.profile(t.Context(), "a", nil, 300*time.Millisecond, func(string) {}); cli.Code(err) != cli.CodeUnreachable {
 		t.Errorf("a server that is not there: %v", err)
 	}
 }

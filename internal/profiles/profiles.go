@@ -35,6 +35,20 @@ func fileName(node string) (string, error) {
 	return node, nil
 }
 
+// Name returns the first of a node's names that has a file of its own, and the first of all if none has.
+func Name(dir, node string, others ...string) string {
+	for _, n := range append([]string{node}, others...) {
+		name, err := fileName(n)
+		if err != nil {
+			continue
+		}
+		if _, err := os.Lstat(filepath.Join(dir, name+suffix)); !errors.Is(err, fs.ErrNotExist) {
+			return n
+		}
+	}
+	return node
+}
+
 // For returns the profile of a node: its own file over default.yaml. The files are read at every call. Neither has to exist:
 // without any the profile is empty. Errors name file, line and field.
 func For(dir, node string) (*params.Profile, error) {

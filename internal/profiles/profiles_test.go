@@ -240,3 +240,22 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A machine that boots by another of its cards keeps its profile.
+func TestName(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"default", "52-54-00-00-00-0a", "52-54-00-00-00-0b"} {
+		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte("hostname: x\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const a, b, c, d = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "52:54:00:00:00:0c", "52:54:00:00:00:0d"
+	for _, tt := range []struct {
+		names []string
+		want  string
+	}{{[]string{b, a, b}, b}, {[]string{c, c, a, b}, a}, {[]string{c, d}, c}, {[]string{c}, c}, {[]string{"host", "../x", a}, a}} {
+		if got := Name(dir, tt.names[0], tt.names[1:]...); got != tt.want {
+			t.Errorf("%q: %s, want %s", tt.names, got, tt.want)
+		}
+	}
+}

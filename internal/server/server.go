@@ -215,7 +215,10 @@ func (s *server) handler() http.Handler {
 	o := web.Options{
 		Images: images{s}, Nodes: s.nodes, Tracker: s.tracker, Needed: s.needed, Script: s.script,
 		Kernel: s.Kernel, Initramfs: s.Initramfs, Logger: s.Logger,
-		Profile: func(node string) ([]byte, error) { return profiles.JSON(s.profiles(), node) }, Files: s.openFile,
+		Profile: func(node string, macs []string) ([]byte, error) {
+			return profiles.JSON(s.profiles(), profiles.Name(s.profiles(), node, macs...))
+		},
+		Files:  s.openFile,
 		Layout: func(name string) ([]byte, error) { return layouts.JSON(s.layouts(), name) },
 	}
 	if s.netboot != nil {

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
+
+	"swarmboot/internal/event"
 )
 
-// profile serves what ?node= is to become. A profile that is wrong is 422 with the reason: the node must not go on as if
+// profile serves what ?node= is to become; the addresses of all its cards are in mac=. A profile that is wrong is 422 with the reason: the node must not go on as if
 // it had none.
 func (h *handler) profile(w http.ResponseWriter, r *http.Request) {
 	node := r.URL.Query().Get("node")
@@ -17,10 +19,12 @@ func (h *handler) profile(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "node: neither a MAC address nor a host name", http.StatusBadRequest)
 		return
 	}
+	m := event.Machine{MACs: r.URL.Query()["mac"]}
+	cleanMachine(&m)
 	b := []byte("{}")
 	if h.Profile != nil {
 		var err error
-		if b, err = h.Profile(node); err != nil {
+		if b, err = h.Profile(node, m.MACs); err != nil {
 			h.Logger.Warn("profile", "node", node, "error", err)
 			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 			return

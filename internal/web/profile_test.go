@@ -23,8 +23,8 @@ func TestProfile(t *testing.T) {
 	}
 	defer root.Close()
 	var asked []string
-	profile := func(node string) ([]byte, error) {
-		asked = append(asked, node)
+	profile := func(node string, macs []string) ([]byte, error) {
+		asked = append(append(asked, node), macs...)
 		if node == "bad" {
 			return nil, errors.New("bad.yaml:3:1: hostname: wrong")
 		}
@@ -47,7 +47,7 @@ func TestProfile(t *testing.T) {
 		body   string
 	}{
 		{"/api/v1/profile?node=52-54-00-AA-BB-CC", 200, `{"hostname":"525400aabbcc"}`},
-		{"/api/v1/profile?node=host-1", 200, `{"hostname":"host-1"}`},
+		{"/api/v1/profile?node=host-1&mac=52-54-00-AA-BB-CD&mac=x", 200, `{"hostname":"host-1"}`},
 		{"/api/v1/profile?node=bad", 422, "bad.yaml:3:1: hostname: wrong"},
 		{"/api/v1/profile?node=../bad", 400, "neither"},
 		{"/api/v1/profile", 400, "neither"},
@@ -67,7 +67,7 @@ func TestProfile(t *testing.T) {
 			t.Errorf("%s: %d %q", tt.path, w.Code, w.Body)
 		}
 	}
-	if strings.Join(asked, " ") != "52:54:00:aa:bb:cc host-1 bad" {
+	if strings.Join(asked, " ") != "52:54:00:aa:bb:cc host-1 52:54:00:aa:bb:cd bad" {
 		t.Errorf("asked for %q", asked)
 	}
 	w := httptest.NewRecorder()

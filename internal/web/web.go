@@ -83,8 +83,8 @@ type Options struct {
 	Initramfs string // file served as /boot/initramfs
 	// IPXE opens an iPXE binary by name; nil means that there are none.
 	IPXE func(name string) (fs.File, error)
-	// Profile returns a node's profile as JSON; nil means that there are none. Its errors are for the node's admin.
-	Profile func(node string) ([]byte, error)
+	// Profile returns the profile as JSON of a node whose cards have these addresses; nil means that there are none. Its errors are for the node's admin.
+	Profile func(node string, macs []string) ([]byte, error)
 	// Layout returns a layout of disks by name as JSON; nil means that there are none. An error that wraps fs.ErrNotExist says
 	// that there is none of this name; the others are for the node's admin.
 	Layout func(name string) ([]byte, error)
