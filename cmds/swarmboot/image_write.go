@@ -18,7 +18,6 @@ import (
 	"swarmboot/internal/deploy"
 	"swarmboot/internal/disk"
 	"swarmboot/internal/event"
-	"swarmboot/internal/imagesrc"
 	"swarmboot/internal/params"
 	"swarmboot/internal/progress"
 )
@@ -102,20 +101,29 @@ func confirm(path string, m *imagefmt.Manifest, yes bool, stderr io.Writer) erro
 	return nil
 }
 
-// describeDisk tells a person which disk it is and what is on it.
+// describeDisk tells a person which disk it is and what is on it, from the few places where tables and superblocks stand.
 func describeDisk(path string) string {
-	s := path
-	if disks, err := disk.List(); err == nil {
-		for _, d := range disks {
-			if sameFile(d.Path, path) {
-				s += fmt.Sprintf(", %s, model %s, serial %s", disk.FormatSize(d.Size), orText(d.Model, "unknown"), orText(d.Serial, "unknown"))
-				if d.InUse != "" {
-					s += ", in use: " + d.InUse
-				}
-			}
+	disks, err := disk.ReadInventory(nil)
+	if err != nil {
+		return path
+	}
+	for i := range disks {
+		if d := &disks[i]; sameFile(d.Path, path) {
+			return path + describeContents(d)
 		}
 	}
-	return s + contents(path)
+	return path
+}
+
+func describeContents(d *disk.Inventory) string {
+	s := fmt.Sprintf(", %s, model %s, serial %s", disk.FormatSize(d.Size), orText(d.Model, "unknown"), orText(d.Serial, "unknown"))
+	if d.InUse != "" {
+		s += ", in use: " + d.InUse
+	}
+	for _, p := range d.Table.Partitions {
+		s += fmt.Sprintf("\n  partition %d: %s, %s %s", p.Number, progress.Bytes(p.Length), orText(p.FileSystem, "unknown content"), p.FSLabel)
+	}
+	return s
 }
 
 func sameFile(a, b string) bool {
@@ -171,18 +179,4 @@ func exportTo(ctx context.Context, im *openImage, dst string, stderr io.Writer) 
 		return err
 	}
 	return tmp.commit(dst)
-}
-
-// contents lists the partitions and file systems that are on a disk now, as far as they can be read.
-func contents(path string) string {
-	src, err := imagesrc.Open(path, imagesrc.Options{Force: true})
-	if err != nil {
-		return ""
-	}
-	defer src.Close()
-	var b strings.Builder
-	for _, p := range src.Table().Partitions {
-		fmt.Fprintf(&b, "\n  partition %d: %s, %s %s", p.Number, progress.Bytes(p.Length), orText(p.FileSystem, "unknown content"), p.FSLabel)
-	}
-	return b.String()
 }
