@@ -1,7 +1,6 @@
 package main
 
 import (
-	"strings"
 	"testing"
 
 	"swarmboot/imagefmt"
@@ -65,7 +64,7 @@ func TestChooseRootByContent(t *testing.T) {
 		parts   []imagefmt.Partition
 		volumes []imagesrc.LogicalVolume
 		foreign map[int]string
-		want    string // of describeRoot, or a part of the error
+		want    string // of describeRoot, or the error
 	}{
 		{"Debian of the demo", "gpt", list(part(14, 1<<20, biosBoot, ""), part(15, 64<<20, espType, "vfat"), part(1, 2*gib, typeLinuxRootX8664, "ext4")), nil,
 			nil, "partition 1 (ext4, 2.0 GiB)"},
@@ -83,8 +82,9 @@ func TestChooseRootByContent(t *testing.T) {
 			"partition 3 (NTFS, 40.0 GiB)"},
 		{"only FAT", "mbr", list(part(1, gib, "0x0c", "vfat")), nil, nil, "partition 1 (vfat, 1.0 GiB)"},
 		{"encrypted", "gpt", list(part(2, gib, typeLinuxData, "ext4"), part(3, 20*gib, typeLinuxData, "")), nil, map[int]string{3: "LUKS"},
-			"partition 2 (ext4, 1.0 GiB) or the larger partition 3 (LUKS, 20.0 GiB)"},
-		{"never formatted", "mbr", list(part(1, gib, mbrLinuxData, "ext4"), part(2, 20*gib, mbrLinuxData, "")), nil, nil, "--root"},
+			"image create: is partition 2 (ext4, 1.0 GiB) or the larger partition 3 (LUKS, 20.0 GiB) the root? --root says it"},
+		{"never formatted", "mbr", list(part(1, gib, mbrLinuxData, "ext4"), part(2, 20*gib, mbrLinuxData, "")), nil, nil,
+			"image create: is partition 1 (ext4, 1.0 GiB) or the larger partition 2 (unknown content, 20.0 GiB) the root? --root says it"},
 		{"smaller unknown", "gpt", list(part(2, 9*gib, typeLinuxData, "ext4"), part(3, gib, typeLinuxData, "")), nil, nil, "partition 2 (ext4, 9.0 GiB)"},
 		{"/boot XFS, / XFS in LVM", "gpt", list(part(1, gib, typeLinuxData, ""), part(2, 40*gib, "", "LVM2_member")), []imagesrc.LogicalVolume{sys},
 			map[int]string{1: "XFS"}, "logical volume vg/sys (XFS, 20.0 GiB)"},
@@ -97,7 +97,7 @@ func TestChooseRootByContent(t *testing.T) {
 		} else {
 			got = describeRoot(m, tt.volumes, tt.foreign)
 		}
-		if !strings.Contains(got, tt.want) {
+		if got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}
 	}
