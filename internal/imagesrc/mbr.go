@@ -29,11 +29,18 @@ func mbrEntries(b []byte) []mbrEntry {
 	if binary.LittleEndian.Uint16(b[510:]) != 0xAA55 {
 		return nil
 	}
-	var list []mbrEntry
 	for e := b[446:510]; len(e) > 0; e = e[16:] {
 		if e[0]&0x7F != 0 {
 			return nil
 		}
+	}
+	return tableEntries(b)
+}
+
+// tableEntries decodes the entries in use of an MBR or EBR, whatever their boot flags.
+func tableEntries(b []byte) []mbrEntry {
+	var list []mbrEntry
+	for e := b[446:510]; len(e) > 0; e = e[16:] {
 		entry := mbrEntry{
 			kind: e[4], active: e[0] == 0x80,
 			start: int64(binary.LittleEndian.Uint32(e[8:])), length: int64(binary.LittleEndian.Uint32(e[12:])),
@@ -119,7 +126,7 @@ func (d *disk) readLogical(container imagefmt.Partition) error {
 			return fmt.Errorf("EBR at sector %d: no signature", at)
 		}
 		var next int64
-		for _, e := range mbrEntries(b) {
+		for _, e := range tableEntries(b) { // the kernel does not look at the flags of an EBR (parse_extended of block/partitions/msdos.c)
 			switch {
 			case e.container() && next == 0:
 				next = first + e.start

@@ -34,6 +34,9 @@ func (d *disk) readTable() error {
 	sector := d.findGPT(protective)
 	switch {
 	case sector != 0 && protective:
+		if len(entries) > 1 {
+			d.note("the MBR lists partitions too (a hybrid MBR): a target gets one that only protects the GPT")
+		}
 		return d.readGPT(boot, sector)
 	case protective:
 		return errors.New("the MBR protects a GPT, but neither end of the disk holds one: both copies are damaged")

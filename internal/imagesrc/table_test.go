@@ -315,6 +315,24 @@ func TestMBR(t *testing.T) {
 	}
 }
 
+// TestEBRFlags: the kernel takes logical partitions whatever their boot flags, and so does sfdisk.
+func TestEBRFlags(t *testing.T) {
+	path := sfdisk(t, 64*mib, 512, mbrScript)
+	all := open(t, path, Options{}).Table().Partitions
+	filetest.Write(t, path, all[3].Start-2048*512+446, []byte{0x41})
+	if got := open(t, path, Options{}).Table().Partitions; len(got) != len(all) {
+		t.Errorf("%d partitions, want %d", len(got), len(all))
+	}
+}
+
+func TestHybridMBR(t *testing.T) {
+	path := sfdisk(t, 64*mib, 512, gptScript)
+	run(t, "sgdisk", "--hybrid=2", path)
+	if s := open(t, path, Options{}); s.Table().Kind != imagefmt.TableGPT || !strings.Contains(s.Notes()[0], "hybrid MBR") {
+		t.Errorf("%s, notes %q", s.Table().Kind, s.Notes())
+	}
+}
+
 func TestMBRDamaged(t *testing.T) {
 	ebr := func(n int) func(t *testing.T, p string) int64 { // sector of the EBR of logical partition n
 		return func(t *testing.T, p string) int64 {
