@@ -61,6 +61,10 @@ func TestDoneThatCannotBeSaved(t *testing.T) {
 			}
 		}
 		time.Sleep(3 * saveAgain)
+		synctest.Wait()
+		if got := strings.Count(log.String(), "cannot be kept"); got != 1 {
+			t.Errorf("said %d times:\n%s", got, log)
+		}
 		if d, ok := n.Deployed(macA, ""); !ok || d.Image != "debian" {
 			t.Error("not even known in memory")
 		}
@@ -68,9 +72,6 @@ func TestDoneThatCannotBeSaved(t *testing.T) {
 			if _, body := request("GET", path, ""); !strings.Contains(body, "no space left") {
 				t.Errorf("%s does not say it:\n%s", path, body)
 			}
-		}
-		if got := strings.Count(log.String(), "cannot be kept"); got != 1 {
-			t.Errorf("said %d times:\n%s", got, log)
 		}
 
 		makeRoom()
