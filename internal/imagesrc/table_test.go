@@ -325,6 +325,16 @@ func TestEBRFlags(t *testing.T) {
 	}
 }
 
+// TestPartitionNumber: a number that no manifest can hold is refused before the disk is read.
+func TestPartitionNumber(t *testing.T) {
+	d := &disk{sector: 512, size: 64 * mib}
+	for number, bad := range map[int]bool{256: false, 257: true} {
+		if err := d.checkPartitions([]imagefmt.Partition{{Number: number, Start: mib, Length: mib}}); (err != nil) != bad {
+			t.Errorf("%d: %v", number, err)
+		}
+	}
+}
+
 func TestHybridMBR(t *testing.T) {
 	path := sfdisk(t, 64*mib, 512, gptScript)
 	run(t, "sgdisk", "--hybrid=2", path)
