@@ -91,7 +91,7 @@ func TestChooseRootByContent(t *testing.T) {
 		{"no table", "none", nil, nil, nil, "the whole disk"},
 	} {
 		m := &imagefmt.Manifest{Table: imagefmt.Table{Kind: tt.kind, Partitions: tt.parts}}
-		got := ""
+		var got string
 		if err := chooseRoot(m, tt.volumes, tt.foreign, ""); err != nil {
 			got = err.Error()
 		} else {
