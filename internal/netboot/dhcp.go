@@ -13,6 +13,9 @@ import (
 
 // serveDHCP answers DHCP clients until the socket is closed.
 func (l *link) serveDHCP(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer l.probes.Wait()
+	defer cancel()
 	buf := make([]byte, 4096)
 	for {
 		n, peer, err := l.dhcp.ReadFromUDPAddrPort(buf)
@@ -27,14 +30,57 @@ func (l *link) serveDHCP(ctx context.Context) error {
 			l.log.Debug("not a DHCP request", "from", peer, "error", err)
 			continue
 		}
-		resp := l.answer(req)
-		if resp == nil {
-			continue
-		}
-		if _, err := l.dhcp.WriteToUDPAddrPort(resp.ToBytes(), destination(resp)); err != nil {
-			l.log.Warn("DHCP answer not sent", "mac", req.ClientHWAddr.String(), "error", err)
+		if !l.silent.Load() && !l.later(ctx, req) {
+			l.reply(req)
 		}
 	}
+}
+
+func (l *link) reply(req *dhcpv4.DHCPv4) {
+	resp := l.answer(req)
+	if resp == nil {
+		return
+	}
+	if _, err := l.dhcp.WriteToUDPAddrPort(resp.ToBytes(), destination(resp)); err != nil {
+		l.log.Warn("DHCP answer not sent", "mac", req.ClientHWAddr.String(), "error", err)
+	}
+}
+
+// later says that a DHCPDISCOVER is answered when the network has been asked who has the address. A client that asks again meanwhile
+// gets that answer, or asks a third time.
+func (l *link) later(ctx context.Context, req *dhcpv4.DHCPv4) bool {
+	if l.arp == nil || req.MessageType() != dhcpv4.MessageTypeDiscover {
+		return false
+	}
+	mac := req.ClientHWAddr
+	addr, err := l.pool.offer(mac, toAddr(req.RequestedIPAddress()))
+	if err != nil || l.pool.checked(mac) {
+		return false
+	}
+	if !l.arp.begin(mac) {
+		return true
+	}
+	l.probes.Go(func() {
+		defer l.arp.end(mac)
+		for range mostTaken {
+			owner := l.arp.owner(ctx, addr, mac)
+			if ctx.Err() != nil {
+				return
+			}
+			if owner == nil {
+				l.pool.check(mac, addr)
+				l.reply(req)
+				return
+			}
+			l.log.Warn("address is in use by a machine that did not get it from here", "address", addr, "its-mac", owner.String())
+			l.pool.drop(mac, addr)
+			if addr, err = l.pool.offer(mac, netip.Addr{}); err != nil {
+				l.reply(req) // says why there is none
+				return
+			}
+		}
+	})
+	return true
 }
 
 // parse reads one client's message and checks what answer relies on.

@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/rand"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -86,8 +88,8 @@ func TestOnlyNamedInterfacesAnswer(t *testing.T) {
 	}
 }
 
-// startDnsmasq runs dnsmasq as a DHCP server in ns.
-func startDnsmasq(t *testing.T, ns, iface, first, last string) {
+// startDnsmasq runs dnsmasq as a DHCP server in ns until stop is called or the test ends.
+func startDnsmasq(t *testing.T, ns, iface, first, last string) (stop func()) {
 	t.Helper()
 	cmd := inNS(t, ns, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface="+iface, "--bind-interfaces",
 		"--dhcp-range="+first+","+last, "--dhcp-leasefile="+filepath.Join(t.TempDir(), "leases"), "--log-facility=-", "--user=root")
@@ -96,17 +98,18 @@ func startDnsmasq(t *testing.T, ns, iface, first, last string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		if t.Failed() {
 			t.Log(log.String())
 		}
 	})
+	t.Cleanup(stop)
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		out, err := inNS(t, ns, "ss", "-lunH", "sport", "=", ":67").Output()
 		if err == nil && len(out) > 0 {
-			return
+			return stop
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("dnsmasq does not listen: %v", err)
@@ -136,6 +139,73 @@ func TestForeignServerIsNoticed(t *testing.T) {
 	o.Interfaces, o.Force = []string{"s0"}, true
 	if err := l.startServer(t, o); err != nil {
 		t.Errorf("force did not force: %v", err)
+	}
+}
+
+// A DHCP server that appears later, or was behind a port that was dark, has the network to itself.
+func TestForeignServerAppears(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t)
+	ip(t, "-n", l.client, "address", "add", "192.168.77.200/24", "dev", "c0")
+	if err := l.startServer(t, Options{Interfaces: []string{"s0"}, HTTPPort: 8080}); err != nil {
+		t.Fatal(err)
+	}
+	r := nodeRequest(macA)
+	if _, err := l.ask(t, r); err != nil {
+		t.Fatal(err)
+	}
+	stop := startDnsmasq(t, l.client, "c0", "192.168.77.210", "192.168.77.220")
+	// The client is on dnsmasq's own interface, which does not hear it: it gets no answer at all.
+	r.Tries = 2
+	for end := time.Now().Add(40 * time.Second); ; time.Sleep(tick) {
+		if _, err := l.ask(t, r); err != nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("answers beside another DHCP server")
+		}
+	}
+	stop()
+	r.Tries = 0
+	if _, err := l.ask(t, r); err != nil {
+		t.Errorf("the other server is gone: %v", err)
+	}
+}
+
+// An address that somebody else has, by whatever way, is not handed out.
+func TestAddressInUse(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t)
+	ip(t, "-n", l.client, "address", "add", "192.168.77.50/24", "dev", "c0")
+	ip(t, "-n", l.server, "address", "add", "192.168.77.51/24", "dev", "s0")
+	if err := l.startServer(t, Options{Interfaces: []string{"s0"}, HTTPPort: 8080, Range: "192.168.77.50-192.168.77.52"}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range byte(255) {
+		mac := net.HardwareAddr{2, 0, 0, 0, 0, i}
+		first := netip.MustParseAddr("192.168.77.50")
+		if a, err := newPool(first, netip.MustParseAddr("192.168.77.52")).offer(mac, netip.Addr{}); err != nil || a != first {
+			continue
+		}
+		if ack, err := l.ask(t, nodeRequest(mac.String())); err != nil || ack.YourIPAddr.String() != "192.168.77.52" {
+			t.Errorf("%v, %v", ack, err)
+		}
+		return
+	}
+	t.Fatal("no address of a card begins there")
+}
+
+// An address that the client itself has is its own.
+func TestOwnAddressIsNotInUse(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t)
+	ip(t, "-n", l.client, "address", "add", "192.168.77.50/24", "dev", "c0")
+	if err := l.startServer(t, Options{Interfaces: []string{"s0"}, HTTPPort: 8080, Range: "192.168.77.50-192.168.77.50"}); err != nil {
+		t.Fatal(err)
+	}
+	mac := strings.TrimSpace(command(t, "ip", "netns", "exec", l.client, "cat", "/sys/class/net/c0/address"))
+	if ack, err := l.ask(t, nodeRequest(mac)); err != nil || ack.YourIPAddr.String() != "192.168.77.50" {
+		t.Errorf("%v, %v", ack, err)
 	}
 }
 

@@ -7,19 +7,14 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// probeTime is how long the search for another DHCP server waits for an offer.
-// dnsmasq pings an address for 3 s before it offers it. The client's second
-// and last try waits twice as long as the first.
-const probeTime = 4500 * time.Millisecond
 
 // receiveBuffer is how many bytes of requests may wait. A thousand machines that are switched on together ask in the same moment: with
 // the kernel's default of 212,992 of 7,000 requests within 54 ms 1,640 were answered, though that took no longer than 56 ms, and the
@@ -41,6 +36,10 @@ type link struct {
 	dhcp *net.UDPConn
 	tftp *net.UDPConn
 	ra   *advertiser
+
+	arp    *arp
+	probes sync.WaitGroup // requests that wait for arp
+	silent atomic.Bool    // another DHCP server is there
 }
 
 // newLink reads the interface's address and makes its pool.
@@ -65,7 +64,10 @@ func newLink(name string, o Options, files *bootFiles) (*link, error) {
 		return nil, fmt.Errorf("interface %s: %w", name, err)
 	}
 	l.gateway = gateway(nl, subnet)
-	except := []netip.Addr{l.Addr}
+	except, err := ownAddresses()
+	if err != nil {
+		return nil, err
+	}
 	if l.gateway.IsValid() {
 		except = append(except, l.gateway)
 	}
@@ -90,6 +92,21 @@ func address(nl netlink.Link) (netip.Prefix, error) {
 	return netip.Prefix{}, fmt.Errorf("interface %s has no IPv4 address; give it one, for example: ip link set %s up; ip address add 192.168.77.1/24 dev %s", name, name, name)
 }
 
+// ownAddresses are those of this host, on whichever interface: it does not answer its own probes.
+func ownAddresses() ([]netip.Addr, error) {
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("addresses of this host: %w", err)
+	}
+	var own []netip.Addr
+	for _, a := range addrs {
+		if ip, ok := netip.AddrFromSlice(a.IP.To4()); ok {
+			own = append(own, ip)
+		}
+	}
+	return own, nil
+}
+
 // gateway is the default gateway of this host when nodes can reach it too.
 func gateway(nl netlink.Link, subnet netip.Prefix) netip.Addr {
 	routes, err := netlink.RouteList(nl, netlink.FAMILY_V4)
@@ -108,39 +125,6 @@ func gateway(nl netlink.Link, subnet netip.Prefix) netip.Addr {
 
 func (l *link) base() string { return fmt.Sprintf("http://%s:%d", l.Addr, l.port) }
 
-// probe sends DHCPDISCOVER and waits for offers of others. That it cannot ask
-// (an interface without carrier) is noted, not refused.
-func (l *link) probe(ctx context.Context, force bool) error {
-	c, err := nclient4.New(l.Interface, nclient4.WithTimeout(probeTime/3), nclient4.WithRetry(2))
-	if err != nil {
-		l.ProbeErr = err
-		l.log.Warn("cannot look for other DHCP servers", "error", err)
-		return nil
-	}
-	defer c.Close()
-	offer, err := c.DiscoverOffer(ctx)
-	switch {
-	case errors.Is(err, nclient4.ErrNoResponse) || ctx.Err() != nil:
-		return nil
-	case err != nil:
-		l.ProbeErr = err
-		l.log.Warn("cannot look for other DHCP servers", "error", err)
-		return nil
-	case force:
-		l.log.Warn("another DHCP server is on this network; nodes may listen to it instead", "server", server(offer))
-		return nil
-	}
-	return fmt.Errorf("interface %s: another DHCP server, %s, is on this network and offered %s; stop it, or use --force-dhcp to run beside it",
-		l.Interface, server(offer), offer.YourIPAddr)
-}
-
-func server(offer *dhcpv4.DHCPv4) net.IP {
-	if id := offer.ServerIdentifier(); id != nil {
-		return id
-	}
-	return offer.ServerIPAddr
-}
-
 // open opens the sockets, all bound to the interface.
 func (l *link) open() error {
 	var err error
@@ -151,6 +135,9 @@ func (l *link) open() error {
 		if l.tftp, err = l.listen(netip.AddrPortFrom(l.Addr, 69)); err != nil {
 			return fmt.Errorf("TFTP on interface %s: %w", l.Interface, listenHint(err))
 		}
+	}
+	if l.arp, err = newARP(l.Interface); err != nil {
+		l.log.Warn("addresses are handed out without a look for who has them", "error", err)
 	}
 	if l.ra, err = newAdvertiser(l.Interface, l.log); err != nil {
 		// Only a delay: without IPv6 there is nothing to advertise.
@@ -168,6 +155,9 @@ func (l *link) close() {
 	}
 	if l.ra != nil {
 		l.ra.close()
+	}
+	if l.arp != nil {
+		l.arp.close()
 	}
 }
 

@@ -41,7 +41,6 @@ type Link struct {
 	Addr      netip.Addr // the server's address
 	First     netip.Addr // of the range to hand out
 	Last      netip.Addr
-	ProbeErr  error // why the search for other DHCP servers failed, if it did
 }
 
 // Listen checks the interfaces, looks for other DHCP servers on them and opens
@@ -69,7 +68,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 		}
 		s.links = append(s.links, l)
 	}
-	if err := s.probe(ctx, o.Force); err != nil {
+	if err := s.probe(ctx); err != nil {
 		return nil, err
 	}
 	for _, l := range s.links {
@@ -82,11 +81,11 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 }
 
 // probe looks for other DHCP servers on all links at once.
-func (s *Server) probe(ctx context.Context, force bool) error {
+func (s *Server) probe(ctx context.Context) error {
 	var wg sync.WaitGroup
 	errs := make([]error, len(s.links))
 	for i, l := range s.links {
-		wg.Go(func() { errs[i] = l.probe(ctx, force) })
+		wg.Go(func() { errs[i] = l.probe(ctx) })
 	}
 	wg.Wait()
 	if err := ctx.Err(); err != nil {
@@ -112,6 +111,10 @@ func (s *Server) Run(ctx context.Context) error {
 	defer s.Close()
 	for _, l := range s.links {
 		g.Go(func() error { return l.serveDHCP(ctx) })
+		g.Go(func() error { return l.watch(ctx) })
+		if l.arp != nil {
+			g.Go(func() error { return l.arp.run(ctx) })
+		}
 		if l.tftp != nil {
 			g.Go(func() error { return l.serveTFTP(ctx) })
 		}

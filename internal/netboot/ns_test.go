@@ -137,6 +137,7 @@ func roleServer() int {
 		return 1
 	}
 	o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	lookSoon = 500 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	s, err := Listen(ctx, o)

@@ -42,6 +42,7 @@ type lease struct {
 	off     uint32
 	mac     string
 	expires time.Time
+	checked bool // nobody else was found to have it
 }
 
 // newPool makes a pool of the addresses first to last without those in except.
@@ -63,6 +64,7 @@ func (p *pool) offer(mac net.HardwareAddr, wish netip.Addr) (netip.Addr, error) 
 	defer p.mu.Unlock()
 	until := p.now().Add(offerTime)
 	if l := p.byMAC[string(mac)]; l != nil {
+		l.checked = l.checked && p.now().Before(l.expires)
 		if l.expires.Before(until) {
 			l.expires = until
 		}
@@ -91,14 +93,32 @@ func (p *pool) take(mac net.HardwareAddr, a netip.Addr) bool {
 		return false
 	}
 	if l := p.leases[off]; l != nil && l.mac == string(mac) {
-		l.expires = p.now().Add(leaseTime)
+		l.expires, l.checked = p.now().Add(leaseTime), true
 		return true
 	}
 	if !p.free(off) {
 		return false
 	}
 	p.bind(mac, off, p.now().Add(leaseTime))
+	p.leases[off].checked = true // by the client, which uses it
 	return true
+}
+
+// checked says whether the address of mac need not be looked for on the network before it is offered.
+func (p *pool) checked(mac net.HardwareAddr) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.byMAC[string(mac)]
+	return l != nil && l.checked
+}
+
+// check notes that nobody else has the address of mac.
+func (p *pool) check(mac net.HardwareAddr, a netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l := p.byMAC[string(mac)]; l != nil && p.addr(l.off) == a {
+		l.checked = true
+	}
 }
 
 // release ends the lease of mac on a; the address stays reserved for it as long as there are others.
