@@ -3,11 +3,14 @@ package deploy
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"swarmboot/internal/cli"
 	"swarmboot/internal/event"
+	"swarmboot/internal/swarm"
 )
 
 // A server that is away when a run ends well, for half a minute, still hears of it: else it would deploy the node again at its
@@ -42,4 +45,27 @@ func TestTheServerHearsOfTheEnd(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A disk that answers no more keeps undo waiting: the server hears before what is wrong, and in the end that it was input or output.
+func TestHungDiskIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var heard string
+		post := func(_ context.Context, p event.Progress) (event.Reply, error) {
+			heard = p.Message
+			return event.Reply{}, nil
+		}
+		r := newReporter(event.Progress{}, post, nil)
+		fail := step{name: event.PhaseFetch, run: func(context.Context) error { return &swarm.HungError{For: time.Minute} }}
+		err := r.follow(t.Context(), []step{fail}, func() {
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if !strings.Contains(heard, "the disk does not answer") {
+				t.Errorf("while undo waits the server has heard %q", heard)
+			}
+		})
+		if cli.Code(err) != cli.CodeIO {
+			t.Errorf("%v, code %d", err, cli.Code(err))
+		}
+	})
 }

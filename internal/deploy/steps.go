@@ -25,6 +25,7 @@ func (r *reporter) follow(ctx context.Context, steps []step, undo func()) error 
 			continue
 		}
 		if err = r.step(ctx, s); err != nil {
+			r.say(err.Error()) // to undo things on a disk that does not answer takes for ever
 			undo()
 			break
 		}
@@ -87,12 +88,13 @@ func code(err error) int {
 		selectErr *disk.SelectError
 		corrupt   *swarm.CorruptError
 		stall     *swarm.StallError
+		hung      *swarm.HungError
 		verify    *imagefmt.VerifyError
 	)
 	switch {
 	case cli.Code(err) != cli.CodeOther:
 		return cli.Code(err)
-	case errors.As(err, &ioErr):
+	case errors.As(err, &ioErr), errors.As(err, &hung):
 		return cli.CodeIO
 	case errors.As(err, &selectErr):
 		return cli.CodeDisk
