@@ -30,7 +30,7 @@ func (l *link) serveDHCP(ctx context.Context) error {
 			l.log.Debug("not a DHCP request", "from", peer, "error", err)
 			continue
 		}
-		if !l.silent.Load() && !l.later(ctx, req) {
+		if l.silent.Load() == nil && !l.later(ctx, req) {
 			l.reply(req)
 		}
 	}

@@ -38,8 +38,8 @@ type link struct {
 	ra   *advertiser
 
 	arp    *arp
-	probes sync.WaitGroup // requests that wait for arp
-	silent atomic.Bool    // another DHCP server is there
+	probes sync.WaitGroup         // requests that wait for arp
+	silent atomic.Pointer[string] // why nothing is answered: another DHCP server is there
 }
 
 // newLink reads the interface's address and makes its pool.

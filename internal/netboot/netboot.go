@@ -103,6 +103,17 @@ func (s *Server) Links() []Link {
 	return out
 }
 
+// Warnings are what keeps machines from being booted, for people.
+func (s *Server) Warnings() []string {
+	var out []string
+	for _, l := range s.links {
+		if why := l.silent.Load(); why != nil {
+			out = append(out, *why)
+		}
+	}
+	return out
+}
+
 // Run answers until ctx ends or a socket breaks; then it closes everything.
 func (s *Server) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)

@@ -74,7 +74,7 @@ func (l *link) watch(ctx context.Context) error {
 			last, looks, seen = time.Now(), 0, on
 		}
 		wait := lookLater
-		if looks < looksSoon || l.silent.Load() {
+		if looks < looksSoon || l.silent.Load() != nil {
 			wait = lookSoon
 		}
 		if !seen || time.Since(last) < wait {
@@ -84,10 +84,13 @@ func (l *link) watch(ctx context.Context) error {
 		last, looks = time.Now(), looks+1
 		switch {
 		case ctx.Err() != nil || err != nil: // an interface that is down, for now
-		case offer != nil && !l.silent.Swap(true):
-			l.log.Error("another DHCP server has appeared on this network: nothing is answered until it is gone (--force-dhcp runs beside it)",
-				"server", server(offer), "offered", offer.YourIPAddr)
-		case offer == nil && l.silent.Swap(false):
+		case offer != nil:
+			why := fmt.Sprintf("interface %s: another DHCP server, %s, has appeared on this network and offered %s: nothing is answered there until it is gone (--force-dhcp runs beside it)",
+				l.Interface, server(offer), offer.YourIPAddr)
+			if l.silent.Swap(&why) == nil {
+				l.log.Error(why)
+			}
+		case l.silent.Swap(nil) != nil:
 			l.log.Info("the other DHCP server is gone: requests are answered again")
 		}
 	}

@@ -222,6 +222,7 @@ func (s *server) handler() http.Handler {
 		Layout: func(name string) ([]byte, error) { return layouts.JSON(s.layouts(), name) },
 	}
 	if s.netboot != nil {
+		o.Warnings = s.netboot.Warnings
 		o.IPXE = func(name string) (fs.File, error) { return s.netboot.OpenIPXE(name) }
 	}
 	return web.Handler(o)

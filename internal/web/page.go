@@ -74,7 +74,7 @@ func (h *handler) page(w http.ResponseWriter, _ *http.Request) {
 		Warnings []string
 		Images   []ImageInfo
 		Nodes    []Node
-	}{h.Nodes.Warnings(), h.Images.List(), h.Nodes.List()})
+	}{h.warnings(), h.Images.List(), h.Nodes.List()})
 	if err != nil {
 		h.Logger.Error("status page", "error", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)

@@ -89,11 +89,21 @@ type Options struct {
 	// that there is none of this name; the others are for the node's admin.
 	Layout func(name string) ([]byte, error)
 	// Files opens what profiles refer to as /files/NAME; nil means that there is none.
-	Files  func(name string) (fs.File, error)
-	Logger *slog.Logger
+	Files func(name string) (fs.File, error)
+	// Warnings are what else is wrong with the server, for the page and the status; nil means that there are none.
+	Warnings func() []string
+	Logger   *slog.Logger
 }
 
 type handler struct{ Options }
+
+func (h *handler) warnings() []string {
+	out := h.Nodes.Warnings()
+	if h.Warnings != nil {
+		out = append(out, h.Warnings()...)
+	}
+	return out
+}
 
 // Handler returns the handler of everything the server says over HTTP.
 func Handler(o Options) http.Handler {
@@ -109,7 +119,7 @@ func Handler(o Options) http.Handler {
 	mux.HandleFunc("GET /api/v1/nodes", h.listNodes)
 	mux.HandleFunc("POST /api/v1/nodes", h.progress)
 	mux.HandleFunc("POST /api/v1/nodes/{node}/redeploy", h.redeploy)
-	mux.HandleFunc("GET /api/v1/warnings", func(w http.ResponseWriter, _ *http.Request) { h.json(w, h.Nodes.Warnings()) })
+	mux.HandleFunc("GET /api/v1/warnings", func(w http.ResponseWriter, _ *http.Request) { h.json(w, h.warnings()) })
 	mux.HandleFunc("GET /api/v1/profile", h.profile)
 	mux.HandleFunc("GET /files/{name...}", h.profileFile)
 	mux.HandleFunc("GET /layouts/{name}", h.layout)
