@@ -93,7 +93,7 @@ test-cuts: deps build initramfs image ## 27 power cuts of machines while they ar
 	CUTS=$${CUTS:-9} $(GO) test -count=1 -v -timeout 60m $(TESTEXEC) ./qemu-tests/cuts
 
 lint: $(BUILD)/lint/golangci-lint ## golangci-lint and gofmt
-	$(BUILD)/lint/golangci-lint run ./...
+	$(BUILD)/lint/golangci-lint run --allow-parallel-runners ./...
 $(BUILD)/lint/golangci-lint: qemu-tests/lint/go.mod qemu-tests/lint/go.sum
 	cd qemu-tests/lint && CGO_ENABLED=0 $(GO) build -trimpath -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
