@@ -36,7 +36,8 @@ const (
 
 // containers are the formats that people have disks in. Sources: QEMU's docs/interop (qcow2, qed, parallels), VMware's "Virtual
 // Disk Format 5.0" (VMDK), Microsoft's MS-VHDX and "Virtual Hard Disk Image Format Specification" (VHD), VirtualBox's VDICore.h, the
-// RFCs of gzip (1952) and Zstandard (8878), the xz file format, partclone's FORMAT.
+// RFCs of gzip (1952) and Zstandard (8878), the file formats of xz, lz4 (frames), ZIP (APPNOTE.TXT), 7z and Microsoft's WIM, Android's
+// libsparse, libewf's EWF, partclone's FORMAT.
 var containers = []container{
 	{"qcow2", 0, "QFI\xfb\x00\x00\x00\x02", hintConvert},
 	{"qcow2", 0, "QFI\xfb\x00\x00\x00\x03", hintConvert},
@@ -56,6 +57,12 @@ var containers = []container{
 	{"xz", 0, "\xfd7zXZ\x00", hintUnpack},
 	{"zstd", 0, "\x28\xb5\x2f\xfd", hintUnpack},
 	{"bzip2", 0, "BZh", hintUnpack},
+	{"lz4", 0, "\x04\x22\x4d\x18", hintUnpack},
+	{"zip", 0, "PK\x03\x04", hintUnpack},
+	{"7z", 0, "7z\xbc\xaf\x27\x1c", hintUnpack},
+	{"Android sparse image", 0, "\x3a\xff\x26\xed", "convert it: simg2img"},
+	{"WIM", 0, "MSWIM\x00\x00\x00", hintRestore},
+	{"EWF (E01)", 0, "EVF\x09\x0d\x0a\xff\x00", "convert it: ewfexport -f raw"},
 	{"partclone", 0, "partclone-image", hintRestore},
 }
 

@@ -44,10 +44,16 @@ func TestContainers(t *testing.T) {
 		"raw.xz":      {nil, "xz", "unpack"},
 		"raw.zst":     {nil, "zstd", "unpack"},
 		"raw.bz2":     {nil, "bzip2", "unpack"},
+		"raw.lz4":     {nil, "lz4", "unpack"},
+		"raw.zip":     {nil, "zip", "unpack"},
 	} {
-		switch tool := map[string]string{".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2"}[filepath.Ext(file)]; {
+		switch tool := map[string]string{".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2", ".lz4": "lz4", ".zip": "zip"}[filepath.Ext(file)]; {
 		case tool == "zstd":
 			run(tool, "-q", "-k", "raw")
+		case tool == "lz4":
+			run(tool, "-q", "-k", "raw", file)
+		case tool == "zip":
+			run("python3", "-m", "zipfile", "-c", file, "raw")
 		case tool != "":
 			run(tool, "-k", "raw")
 		default:

@@ -1,6 +1,9 @@
 package imagesrc
 
-import "io"
+import (
+	"encoding/binary"
+	"io"
+)
 
 // signature is the mark of a format whose free space is not known here. Two marks in one partition mean that one
 // of them is a left-over, and then neither is believed.
@@ -49,5 +52,24 @@ func foreign(r io.ReaderAt, size int64) []string {
 			names = append(names, s.name)
 		}
 	}
+	if zfs(r) {
+		names = append(names, "ZFS")
+	}
 	return names
+}
+
+// zfs looks for an uberblock in the first label of a vdev (ZFS on-disk specification, 1.2 and 1.3.2). The last two are left over
+// where others have made their file systems since.
+func zfs(r io.ReaderAt) bool {
+	const ring, slot, magic = 128 << 10, 1024, 0x00bab10c
+	b := make([]byte, ring)
+	if _, err := r.ReadAt(b, ring); err != nil {
+		return false
+	}
+	for ; len(b) > 0; b = b[slot:] {
+		if binary.LittleEndian.Uint64(b) == magic || binary.BigEndian.Uint64(b) == magic {
+			return true
+		}
+	}
+	return false
 }

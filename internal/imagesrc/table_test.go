@@ -395,6 +395,7 @@ func TestForeign(t *testing.T) {
 		{"signatures of ext2/3/4 and Btrfs", 65600, "_BHRfS_M", true},
 		{"signatures of ext2/3/4 and Linux RAID", 40*mib - 64<<10, mdMagic, true},
 		{"signatures of ext2/3/4 and swap", 4086, "SWAPSPACE2", true},
+		{"signatures of ext2/3/4 and ZFS", 133 << 10, "\x0c\xb1\xba\x00\x00\x00\x00\x00", true},
 	} {
 		path := blank(t, 40*mib)
 		if c.ext {

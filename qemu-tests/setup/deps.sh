@@ -25,6 +25,7 @@ for_tests=(
   "ovmf:/usr/share/OVMF/OVMF_CODE_4M.fd"          # UEFI for virtual machines
   "efibootmgr:/usr/bin/efibootmgr"                # reads boot entries
   "xz-utils:/usr/bin/xz"
+  "lz4:/usr/bin/lz4"
   "cpio:/usr/bin/cpio"
   "xfsprogs:/usr/sbin/mkfs.xfs"                   # file systems and old signatures that tests put on disks
   "btrfs-progs:/usr/sbin/mkfs.btrfs"
