@@ -172,6 +172,28 @@ func TestForeignServerAppears(t *testing.T) {
 	}
 }
 
+// Two interfaces at one network are one server: neither takes the other for a rival.
+func TestTwoInterfacesAtOneNetwork(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t)
+	ip(t, "-n", l.client, "link", "add", "sw", "type", "bridge")
+	for _, port := range []string{"c0", "c1"} {
+		ip(t, "-n", l.client, "link", "set", port, "master", "sw")
+	}
+	ip(t, "-n", l.client, "link", "set", "sw", "up")
+	// The server's log, which has why it would be silent, is shown if a client gets no answer.
+	if err := l.startServer(t, Options{Interfaces: []string{"s0", "s1"}, HTTPPort: 8080}); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(8 * lookSoonInTests); time.Now().Before(end); time.Sleep(lookSoonInTests) {
+		r := nodeRequest(macA)
+		r.Interface, r.Tries = "sw", 4 // less than a search takes: two that are silent find nobody, and answer again
+		if _, err := l.ask(t, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // An address that somebody else has, by whatever way, is not handed out.
 func TestAddressInUse(t *testing.T) {
 	t.Parallel()

@@ -39,6 +39,7 @@ type link struct {
 
 	arp    *arp
 	probes sync.WaitGroup         // requests that wait for arp
+	served []netip.Addr           // addresses of all links: two of them may be at one network
 	silent atomic.Pointer[string] // why nothing is answered: another DHCP server is there
 }
 

@@ -68,6 +68,13 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 		}
 		s.links = append(s.links, l)
 	}
+	var served []netip.Addr
+	for _, l := range s.links {
+		served = append(served, l.Addr)
+	}
+	for _, l := range s.links {
+		l.served = served
+	}
 	if err := s.probe(ctx); err != nil {
 		return nil, err
 	}

@@ -39,6 +39,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+const lookSoonInTests = 500 * time.Millisecond
+
 // lan is two namespaces joined by cables s0-c0 and s1-c1. The server's side has
 // 192.168.77.1/24 and 192.168.78.1/24.
 type lan struct{ server, client string }
@@ -137,7 +139,7 @@ func roleServer() int {
 		return 1
 	}
 	o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	lookSoon = 500 * time.Millisecond
+	lookSoon = lookSoonInTests
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	s, err := Listen(ctx, o)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,7 +40,7 @@ func (l *link) rival(ctx context.Context) (*dhcpv4.DHCPv4, error) {
 		return nil, err
 	}
 	offer, err := c.SendAndRead(ctx, c.RemoteAddr(), ask, func(p *dhcpv4.DHCPv4) bool {
-		return p.MessageType() == dhcpv4.MessageTypeOffer && !server(p).Equal(l.Addr.AsSlice())
+		return p.MessageType() == dhcpv4.MessageTypeOffer && !slices.Contains(l.served, toAddr(server(p)))
 	})
 	if errors.Is(err, nclient4.ErrNoResponse) || ctx.Err() != nil {
 		return nil, nil
