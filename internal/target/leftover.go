@@ -50,6 +50,13 @@ func UnmountLeft() error {
 			_ = os.Remove(parent)
 		}
 	}
+	// Who was killed before it mounted has left a directory alone.
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), mountPrefix+"*"))
+	for _, dir := range dirs {
+		if id, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), mountPrefix), "-"); ended(id, runs) {
+			_ = unix.Rmdir(dir) // not one that holds anything, or is mounted on
+		}
+	}
 	for _, name := range leftMaps("/", runs) {
 		if err := (&Mapped{name: name}).Close(); err != nil {
 			errs = append(errs, fmt.Errorf("left by a process that has ended: %w", err))

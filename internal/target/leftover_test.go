@@ -1,6 +1,7 @@
 package target
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,5 +45,29 @@ func TestLeftMaps(t *testing.T) {
 	got := leftMaps(root, func(pid int) bool { return pid == 18 })
 	if want := []string{"swarmboot-root-17", "swarmboot-root-19"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestLeftDirectories(t *testing.T) {
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	const nobody = 4194304 // PIDs are below it
+	left := filepath.Join(tmp, fmt.Sprintf("%s%d-1", mountPrefix, nobody))
+	own, err := mountDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := left + "2"
+	for _, dir := range []string{left, filepath.Join(full, "something")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := UnmountLeft(); err != nil {
+		t.Error(err)
+	}
+	got, err := filepath.Glob(filepath.Join(tmp, "*"))
+	if want := []string{full, own}; err != nil || !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
+		t.Errorf("%q, %v, want %q", got, err, want)
 	}
 }
