@@ -145,6 +145,9 @@ func (t *Topology) silentSource(now time.Time, n *node) bool {
 // place answers a node that is not complete.
 func (t *Topology) place(now time.Time, n *node) (p Place) {
 	ups, seeder := t.upstreams(now, n, make([]*node, 0, 4))
+	if !n.Stalled && (len(ups) == 0 || len(n.ups) == 0 || ups[0] != n.ups[0]) {
+		n.helpUntil = time.Time{} // help was against another upstream; the seeder as help or on trial would be kept behind any
+	}
 	if len(ups) == 1 && ups[0].seg == n.seg {
 		ups, seeder = t.try(now, n, ups)
 	}

@@ -166,6 +166,32 @@ func TestFirstNodeComparedAtOnce(t *testing.T) {
 	}
 }
 
+// TestHelpEndsWithItsUpstream: a node that was helped against a slow upstream and comes behind another one takes from that alone. Two that
+// share the seeder's port for the rest of the help cost all others 3 s.
+func TestHelpEndsWithItsUpstream(t *testing.T) {
+	l := newLine(t, Settings{})
+	for range 4 {
+		l.round(6)
+	}
+	l.now = l.now.Add(time.Second)
+	l.top.Announce(l.now, l.report(0))
+	r := l.report(1)
+	r.Stalled, r.Done = true, r.Done-200
+	l.top.Announce(l.now, r)
+	l.now = l.now.Add(time.Second)
+	if p := l.top.Announce(l.now, r); !p.Seeder || indexOf(p) != 0 {
+		t.Fatalf("stalled behind one that has much more: %+v", p)
+	}
+	r.Stalled = false
+	if p := l.top.Announce(l.now, r); !p.Seeder {
+		t.Errorf("help for a moment: %+v", p)
+	}
+	l.top.Announce(l.now, l.report(2)) // overtakes
+	if p := l.top.Announce(l.now, r); p.Seeder || indexOf(p) != 2 {
+		t.Errorf("behind another one: %+v", p)
+	}
+}
+
 // TestSlowSender: several followers one after another that get little prove that it is their upstream.
 func TestSlowSender(t *testing.T) {
 	l := newLine(t, Settings{})
