@@ -306,6 +306,9 @@ func (t *Topology) suspect(now time.Time, n, u *node) bool {
 	if t.estimate(now, u)-n.Done > t.margin() {
 		return false // n could get more from it
 	}
+	if u.direct && n.Stalled && n.Done > 0 && !u.Stalled {
+		return true // the first node receives, and gives nothing: it says that its disk is slow only when its memory is full
+	}
 	lead := t.lead(now, u)
 	if u.Busy {
 		return lead > leastLead

@@ -166,6 +166,33 @@ func TestFirstNodeComparedAtOnce(t *testing.T) {
 	}
 }
 
+// TestFirstNodeGivesNothing: it receives, and what it has told of its port is fine, but it passes nothing on: its disk.
+func TestFirstNodeGivesNothing(t *testing.T) {
+	l := newLine(t, Settings{})
+	for range 4 {
+		l.round(6)
+	}
+	l.now = l.now.Add(time.Second)
+	first, second := l.report(0), l.report(1)
+	second.Done, second.Stalled = first.Done, true
+	if p := l.top.Announce(l.now, first); !p.Seeder {
+		t.Fatalf("%+v", p)
+	}
+	if p := l.top.Announce(l.now, second); !p.Seeder || indexOf(p) != 0 {
+		t.Errorf("the second is stalled: %+v", p)
+	}
+	l = newLine(t, Settings{})
+	for range 4 {
+		l.round(6)
+	}
+	l.now = l.now.Add(time.Second)
+	first.Stalled = true // so it is the server
+	l.top.Announce(l.now, first)
+	if p := l.top.Announce(l.now, second); p.Seeder {
+		t.Errorf("both are stalled: %+v", p)
+	}
+}
+
 // TestHelpEndsWithItsUpstream: a node that was helped against a slow upstream and comes behind another one takes from that alone. Two that
 // share the seeder's port for the rest of the help cost all others 3 s.
 func TestHelpEndsWithItsUpstream(t *testing.T) {
