@@ -71,14 +71,19 @@ func scenarios() []scenario {
 		{name: "killed", set: func(o *options, floor float64) { o.kill = at(o.nodes/2, floor/2, 0) }, judge: within(1.25)},
 	}
 	for _, node := range []int{1, 4, 8} { // whichever place the node has
-		rows = append(rows, scenario{name: fmt.Sprintf("slow-port-%d", node), judge: within(1.15),
-			set: func(o *options, _ float64) {
-				// One after another: nodes that start together get their places in any order.
-				o.slow, o.stagger = at(min(node, o.nodes), float64(o.rate)/4, 0), seconds(0.1*float64(o.nodes))
+		// One after another: nodes that start together get their places in any order.
+		inOrder := func(o *options) { o.stagger = seconds(0.1 * float64(o.nodes)) }
+		rows = append(rows,
+			scenario{name: fmt.Sprintf("slow-port-%d", node), judge: within(1.15), set: func(o *options, _ float64) {
+				inOrder(o)
+				o.slow = at(min(node, o.nodes), float64(o.rate)/4, 0)
+			}},
+			scenario{name: fmt.Sprintf("slow-disk-%d", node), judge: within(1.15), set: func(o *options, _ float64) {
+				inOrder(o)
+				o.slowDisk = at(min(node, o.nodes), 3, 0)
 			}})
 	}
 	rows = append(rows,
-		scenario{name: "slow-disk", set: func(o *options, _ float64) { o.slowDisk = at(o.nodes/2, 3, 0) }, judge: within(1.15)},
 		scenario{name: "seeder-killed", set: func(o *options, floor float64) {
 			o.stagger, o.server = seconds(floor/2), at(0, 1.2*floor, 9999)
 		}},
