@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -131,6 +134,21 @@ func onTerminal(t *testing.T, input string, args ...string) string {
 	return string(out)
 }
 
+// idle waits until nobody has what was mounted on a device: "ip netns exec" of another test copies all mounts for as long as its command runs.
+func idle(t *testing.T, dev string) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		f, err := os.OpenFile(dev, os.O_RDONLY|syscall.O_EXCL, 0)
+		if err == nil {
+			f.Close()
+			return
+		}
+		if !errors.Is(err, syscall.EBUSY) || time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestImageBlockDevice: a block device needs --yes where nobody can be asked, and is refused while it is mounted.
 func TestImageBlockDevice(t *testing.T) {
 	dir := t.TempDir()
@@ -166,6 +184,7 @@ func TestImageBlockDevice(t *testing.T) {
 		t.Errorf("mounted: code %d: %s", code, msg)
 	}
 	untouched("mounted")
+	idle(t, dev)
 	mustRun(t, "image", "write", "--yes", "--verify", "readback", name, dev)
 	judge(t, "", "e2fsck", "-fn", dev)
 }
