@@ -173,6 +173,37 @@ func TestNothingRemains(t *testing.T) {
 	})
 }
 
+// A namespace whose program has ended goes with the processes in it, also when it is not the program's own reaper that comes first.
+func TestStaleNamespaceIsEmptied(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs root and network namespaces")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ended := exec.CommandContext(ctx, "true")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	n := &Network{name: fmt.Sprintf("%s%d-%d", nsPrefix, ended.Process.Pid, counter.Add(1))}
+	if err := addNamespace(ctx, n.name); err != nil {
+		t.Fatal(err)
+	}
+	out, err := n.Command(ctx, "sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo $!").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := "process " + strings.TrimSpace(string(out))
+	if !isThere(t, left) {
+		t.Fatalf("there is no %s", left)
+	}
+	removeStale(ctx)
+	for _, line := range []string{aNamespace + " " + n.name, left} {
+		if isThere(t, line) {
+			t.Errorf("there still is %s", line)
+		}
+	}
+}
+
 // start starts makeAll and returns what it has made.
 func start(t *testing.T, cmd *exec.Cmd) (made []string) {
 	t.Helper()
