@@ -27,13 +27,15 @@ if [ "$(cat "$out/debian.stamp" 2>/dev/null)" = "$stamp" ] && [ -e "$out/debian.
 fi
 
 tmp=$(mktemp -d "$out/.debian.XXXXXX")
-trap 'rm -rf "$tmp"' EXIT
+trap 'rm -rf --one-file-system "$tmp"' EXIT
 export SOURCE_DATE_EPOCH=$epoch E2FSPROGS_FAKE_TIME=$epoch
 
 # mdadm is in the initramfs of the image, so that its system can start from an array. Its configuration is what Debian writes where there
 # is no array, which knows of none; mkconf is left out because it would look for some on the machine that builds the image.
 echo "debian: building a Debian $suite root with mmdebstrap (downloads about 90 MB)"
-mmdebstrap --variant=minbase --quiet \
+# What mmdebstrap mounts below the root (/proc, /sys, /dev/pts) is in a mount namespace of its own: it goes with its processes, also when
+# they are killed, and no removal of the folder can reach it.
+unshare --mount mmdebstrap --variant=minbase --quiet \
   --aptopt='Acquire::Retries "3"' \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/man/*' \
   --dpkgopt='path-exclude=/usr/share/mdadm/mkconf' \
