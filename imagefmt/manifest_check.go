@@ -192,13 +192,13 @@ func (m *Manifest) checkPartition(p *Partition) error {
 	return nil
 }
 
-// extended says whether an MBR partition is a container for logical ones, which lie inside it.
-func (p *Partition) extended() bool { return p.Type == "0x05" || p.Type == "0x0f" || p.Type == "0x85" }
+// Extended says whether p is the container of an MBR for logical partitions, which lie inside it.
+func (p *Partition) Extended() bool { return p.Type == "0x05" || p.Type == "0x0f" || p.Type == "0x85" }
 
 func (m *Manifest) checkPartitionOverlap() error {
 	var spans []Extent
 	for i := range m.Table.Partitions {
-		if p := &m.Table.Partitions[i]; !p.extended() {
+		if p := &m.Table.Partitions[i]; !p.Extended() {
 			spans = append(spans, Extent{p.Start, p.Length})
 		}
 	}

@@ -89,8 +89,7 @@ func rootPartition(t imagefmt.Table, foreign map[int]string) imagefmt.Partition 
 	} {
 		var best imagefmt.Partition
 		for _, p := range t.Partitions {
-			container := t.Kind == imagefmt.TableMBR && (p.Type == "0x05" || p.Type == "0x0f" || p.Type == "0x85")
-			if !container && match(p) && p.Length > best.Length {
+			if !p.Extended() && match(p) && p.Length > best.Length {
 				best = p
 			}
 		}

@@ -93,7 +93,7 @@ func growable(t imagefmt.Table, p imagefmt.Partition) error {
 	if what := memberTypes[strings.ToUpper(p.Type)]; what != "" {
 		return fmt.Errorf("it is a part of %s", what)
 	}
-	if t.Kind == imagefmt.TableMBR && (p.Number > 4 || extended(p.Type)) {
+	if t.Kind == imagefmt.TableMBR && (p.Number > 4 || p.Extended()) {
 		return errors.New("logical partitions are not grown")
 	}
 	if t.Kind == imagefmt.TableGPT && p.Attributes&gptReadOnly != 0 {

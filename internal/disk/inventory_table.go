@@ -203,7 +203,7 @@ func readMBR(d *Device, boot []byte) (imagefmt.Table, int, error) {
 			return imagefmt.Table{}, 0, fmt.Errorf("MBR: partition %d lies at sectors %d to %d of %d", i+1, start, start+n-1, d.size/sector)
 		}
 		add(i+1, kind, boot[446+16*i], start, n)
-		if kind != 0x05 && kind != 0x0f && kind != 0x85 {
+		if !extended(kind) {
 			continue
 		}
 		logical, err := w.logical(start, sector)

@@ -53,7 +53,7 @@ func (d *Device) RereadTable() error {
 func (d *Device) addMissing(sys string) error {
 	want := map[string]imagefmt.Partition{}
 	for _, p := range d.table.Partitions {
-		if d.table.Kind != imagefmt.TableMBR || !extended(p.Type) {
+		if !p.Extended() {
 			want[strconv.Itoa(p.Number)] = p
 		}
 	}
@@ -87,11 +87,8 @@ func (d *Device) blkpg(op int32, p imagefmt.Partition) error {
 	return d.ioctlPtr(unix.BLKPG, unsafe.Pointer(&arg))
 }
 
-// extended says whether an MBR partition only holds others.
-func extended(kind string) bool {
-	n, err := strconv.ParseUint(strings.TrimPrefix(kind, "0x"), 16, 8)
-	return err == nil && (n == 0x05 || n == 0x0f || n == 0x85)
-}
+// extended says whether an entry of an MBR or EBR with this type only holds others.
+func extended(kind byte) bool { return kind == 0x05 || kind == 0x0f || kind == 0x85 }
 
 // awaitNodes waits for devtmpfs (and udev) to catch up with sysfs.
 func (d *Device) awaitNodes(sys string) error {

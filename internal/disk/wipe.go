@@ -242,7 +242,7 @@ func (w *wiper) mbr() (parts []region, err error) {
 		if r, ok := w.inside(i+1, start*sector, n*sector); ok {
 			parts = append(parts, r)
 		}
-		if kind == 0x05 || kind == 0x0f || kind == 0x85 {
+		if extended(kind) {
 			logical, err := w.logical(start, sector)
 			if err != nil {
 				return nil, err

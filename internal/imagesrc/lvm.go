@@ -68,7 +68,7 @@ func (d *disk) parts() []*physical {
 	}
 	var list []*physical
 	for _, p := range d.table.Partitions {
-		if !isExtended(d.table.Kind, p.Type) {
+		if !p.Extended() {
 			list = append(list, &physical{number: p.Number, start: p.Start, length: p.Length})
 		}
 	}

@@ -81,7 +81,7 @@ func (d *disk) readMBR(boot []byte) error {
 	}
 	var data []imagefmt.Partition
 	for _, p := range d.table.Partitions {
-		if !isExtended(imagefmt.TableMBR, p.Type) {
+		if !p.Extended() {
 			data = append(data, p)
 		}
 	}

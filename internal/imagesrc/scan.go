@@ -62,7 +62,7 @@ func (d *disk) scan() error {
 	taken := slices.Clone(d.reserved)
 	for i := range d.table.Partitions {
 		p := &d.table.Partitions[i]
-		if isExtended(d.table.Kind, p.Type) {
+		if p.Extended() {
 			continue
 		}
 		in, err := d.addVolume(m, p.Number, p.Start, p.Length)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 
-	"swarmboot/imagefmt"
 	"swarmboot/internal/imagesrc/extfs"
 	"swarmboot/internal/imagesrc/fat"
 	"swarmboot/internal/imagesrc/swap"
@@ -117,12 +116,4 @@ func (d *disk) readVolume(r io.ReaderAt, number int, size int64) (*volume.Info, 
 		return found, fmt.Sprintf("%s is dirty (%s)", damage.FileSystem, damage.Reason), nil
 	}
 	return found, found.Opaque, nil
-}
-
-// isExtended says whether a partition is only a container for logical ones.
-func isExtended(kind, partitionType string) bool {
-	if kind != imagefmt.TableMBR {
-		return false
-	}
-	return partitionType == "0x05" || partitionType == "0x0f" || partitionType == "0x85"
 }

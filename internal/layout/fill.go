@@ -57,7 +57,7 @@ func (b *builder) source(text string) (source, error) {
 		return source{}, &RefusedError{Reason: fmt.Sprintf("image: %q: the image has no such partition", text)}
 	case len(found) > 1:
 		return source{}, &RefusedError{Reason: fmt.Sprintf("image: %q: %d partitions of the image have this label", text, len(found))}
-	case extended(m.Table.Kind, found[0].Type):
+	case found[0].Extended():
 		return source{}, &RefusedError{Reason: fmt.Sprintf("image: %q is an extended partition, which holds others", text)}
 	}
 	p := found[0]
@@ -155,7 +155,7 @@ func (b *builder) complete() error {
 		return &RefusedError{Reason: fmt.Sprintf("nothing holds %s", what)}
 	}
 	for _, p := range m.Table.Partitions {
-		if !b.used[p.Number] && !extended(m.Table.Kind, p.Type) {
+		if !b.used[p.Number] && !p.Extended() {
 			note := fmt.Sprintf("partition %d of the image", p.Number)
 			for _, s := range []string{p.Label, p.FileSystem} {
 				if s != "" {

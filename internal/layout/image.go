@@ -189,7 +189,7 @@ func (s *scaler) proportional(t imagefmt.Table) (imagefmt.Table, error) {
 	}
 	slices.SortFunc(t.Partitions, func(a, b imagefmt.Partition) int { return cmp.Compare(a.Start, b.Start) })
 	for _, p := range t.Partitions {
-		if extended(t.Kind, p.Type) || t.Kind == imagefmt.TableMBR && p.Number > 4 {
+		if p.Extended() || t.Kind == imagefmt.TableMBR && p.Number > 4 {
 			return t, &RefusedError{Device: s.d.Path, Reason: "scale: proportional cannot move logical partitions; scale: last can use this image"}
 		}
 	}
@@ -266,7 +266,7 @@ func (s *scaler) cut(t imagefmt.Table) (imagefmt.Table, error) {
 		if p.Start+p.Length <= end {
 			continue
 		}
-		if extended(t.Kind, p.Type) || t.Kind == imagefmt.TableMBR && p.Number > 4 {
+		if p.Extended() || t.Kind == imagefmt.TableMBR && p.Number > 4 {
 			return tooSmall(s.m.MinDiskSize, "logical partitions are not cut")
 		}
 		if p.Start >= end {
@@ -319,7 +319,7 @@ func (s *scaler) contents(t imagefmt.Table, index int) []Content {
 	var old, taken []imagefmt.Extent // in the image, on the disk
 	for _, p := range t.Partitions {
 		was, _ := numbered(s.m.Table, p.Number)
-		if extended(t.Kind, p.Type) {
+		if p.Extended() {
 			continue
 		}
 		back, grown := s.grown[p.Number]

@@ -7,15 +7,6 @@ import (
 	"swarmboot/imagefmt"
 )
 
-// extended says whether a partition is a container of others in an MBR.
-func extended(kind, partitionType string) bool {
-	switch strings.ToLower(partitionType) {
-	case "0x05", "0x0f", "0x85":
-		return kind == imagefmt.TableMBR
-	}
-	return false
-}
-
 // convertible says why a partition of the image cannot be used on a disk with logical sectors of another size. FAT can: its files
 // are put into a new one. ext2/3/4 of blocks of 4096 bytes, btrfs and swap do not know about sectors; XFS has the
 // size in its superblock, and works on smaller ones.

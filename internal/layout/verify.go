@@ -51,7 +51,7 @@ func (d *DiskPlan) check() error {
 			return fmt.Errorf("partition %d: bytes %d+%d are not whole sectors", p.Number, p.Start, p.Length)
 		}
 		seen[p.Number] = true
-		if extended(d.Table.Kind, p.Type) {
+		if p.Extended() {
 			continue
 		}
 		if p.Start < at {
