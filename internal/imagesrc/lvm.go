@@ -221,11 +221,11 @@ func (m *mapped) addUsed(in *volume.Info) error {
 	}
 	end := min(in.Size, m.size)
 	return m.each(end, m.size-end, func(p *physical, at, n int64) error {
-		gap := &volume.Map{}
-		if err := m.d.addGap(gap, p.start+at, p.start+at+n); err != nil {
+		list, err := m.d.dataIn(p.start+at, p.start+at+n)
+		if err != nil {
 			return err
 		}
-		for _, e := range gap.Extents(m.d.size) {
+		for _, e := range list {
 			p.used.Add(e.Off-p.start, e.Len)
 		}
 		return nil

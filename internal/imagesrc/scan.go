@@ -97,11 +97,10 @@ func (d *disk) addGaps(m *volume.Map, taken []imagefmt.Extent) error {
 		last = max(last, p.Start+p.Length)
 	}
 	for _, gap := range volume.Invert(volume.Merge(taken, 0), 0, d.size) {
-		found := &volume.Map{}
-		if err := d.addGap(found, gap.Off, gap.End()); err != nil {
+		list, err := d.dataIn(gap.Off, gap.End())
+		if err != nil {
 			return err
 		}
-		list := found.Extents(d.size)
 		for _, e := range list {
 			m.Add(e.Off, e.Len)
 		}
@@ -118,11 +117,12 @@ func (d *disk) addGaps(m *volume.Map, taken []imagefmt.Extent) error {
 	return nil
 }
 
-// addGap adds what is not zero in [start, end), a part of the disk that no file system accounts for.
-func (d *disk) addGap(m *volume.Map, start, end int64) error {
+// dataIn finds what is not zero in [start, end), a part of the disk that no file system accounts for.
+func (d *disk) dataIn(start, end int64) ([]imagefmt.Extent, error) {
+	m := &volume.Map{}
 	if d.o.AllBlocks {
 		m.Add(start, end-start)
-		return nil
+		return m.Extents(d.size), nil
 	}
 	const block = 4 << 10
 	buf := make([]byte, 256<<10)
@@ -130,7 +130,7 @@ func (d *disk) addGap(m *volume.Map, start, end int64) error {
 		if d.nextData != nil {
 			next, err := d.nextData(start)
 			if errors.Is(err, unix.ENXIO) { // a hole up to the end of the file
-				return nil
+				break
 			}
 			if err == nil && next > start {
 				start = min(next, end)
@@ -139,7 +139,7 @@ func (d *disk) addGap(m *volume.Map, start, end int64) error {
 		}
 		n := min(int64(len(buf))-start%block, end-start)
 		if _, err := d.r.ReadAt(buf[:n], start); err != nil {
-			return fmt.Errorf("read %s at byte %d: %w", d.path, start, err)
+			return nil, fmt.Errorf("read %s at byte %d: %w", d.path, start, err)
 		}
 		for p := buf[:n]; len(p) > 0; {
 			cut := min(block-start%block, int64(len(p)))
@@ -149,7 +149,7 @@ func (d *disk) addGap(m *volume.Map, start, end int64) error {
 			start, p = start+cut, p[cut:]
 		}
 	}
-	return nil
+	return m.Extents(d.size), nil
 }
 
 var zeros [4 << 10]byte

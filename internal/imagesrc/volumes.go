@@ -61,11 +61,10 @@ func (d *disk) addVolume(m *volume.Map, number int, start, length int64) (*volum
 			used.Add(start+e.Off, e.Len)
 		}
 		// What lies behind the file system may be the metadata of something below it, such as a RAID.
-		behind := &volume.Map{}
-		if err := d.addGap(behind, start+min(in.Size, length), start+length); err != nil {
+		list, err := d.dataIn(start+min(in.Size, length), start+length)
+		if err != nil {
 			return nil, err
 		}
-		list := behind.Extents(d.size)
 		for _, e := range list {
 			used.Add(e.Off, e.Len)
 		}
