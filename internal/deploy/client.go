@@ -16,6 +16,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/event"
+	"swarmboot/internal/pause"
 	"swarmboot/internal/spread"
 )
 
@@ -110,7 +111,7 @@ func again(ctx context.Context, patience time.Duration, say func(string), ask fu
 			return err
 		}
 		say(fmt.Sprintf("%v; trying again in about %s", err, wait))
-		if err := sleep(ctx, spread.Around(wait, 2)); err != nil {
+		if err := pause.For(ctx, spread.Around(wait, 2)); err != nil {
 			return err
 		}
 	}
@@ -247,16 +248,4 @@ func (c *client) post(ctx context.Context, p event.Progress) (event.Reply, error
 		return reply, fmt.Errorf("POST %s: the server says %s", req.URL, resp.Status)
 	}
 	return reply, json.Unmarshal(b, &reply)
-}
-
-// sleep waits for d or for the end of ctx, whose error it returns.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

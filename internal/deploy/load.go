@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"swarmboot/internal/pause"
 	"swarmboot/internal/target"
 )
 
@@ -62,7 +63,7 @@ func waitFor(ctx context.Context, path string, limit time.Duration) error {
 		if err == nil || time.Now().After(deadline) {
 			return err
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+		if err := pause.For(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"swarmboot/internal/event"
+	"swarmboot/internal/pause"
 	"swarmboot/internal/spread"
 )
 
@@ -150,7 +151,7 @@ func (r *reporter) run(ctx context.Context) {
 		wg.Go(func() { r.postLoop(ctx) })
 	}
 	for {
-		if sleep(ctx, r.interval()) != nil {
+		if pause.For(ctx, r.interval()) != nil {
 			return
 		}
 		r.mu.Lock()
@@ -203,7 +204,7 @@ func (r *reporter) final(ctx context.Context, limit time.Duration) error {
 		if err == nil {
 			return nil
 		}
-		if sleep(ctx, spread.Around(wait, 2)) != nil {
+		if pause.For(ctx, spread.Around(wait, 2)) != nil {
 			return err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
+	"swarmboot/internal/pause"
 )
 
 // zeroChunk is how much of a zero extent is read at once.
@@ -25,7 +26,7 @@ func every(d time.Duration, f func()) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for sleep(ctx, d) == nil {
+		for pause.For(ctx, d) == nil {
 			f()
 		}
 	})

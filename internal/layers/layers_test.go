@@ -16,7 +16,7 @@ const module = "swarmboot/"
 // layer gives each package its layer: it may import packages of lower layers only, never a
 // sibling. A package below a listed one (internal/imagesrc/ext) belongs to it.
 var layer = map[string]int{
-	"internal/field": -1, "internal/spread": -1, "internal/filetest": -1, "internal/durable": -1, "internal/tooltest": -1,
+	"internal/field": -1, "internal/spread": -1, "internal/pause": -1, "internal/filetest": -1, "internal/durable": -1, "internal/tooltest": -1,
 	"imagefmt": 0, "internal/looptest": 0, "internal/params": 0, "internal/event": 0, "internal/cli": 0, "internal/progress": 0, "internal/contents": 0, "internal/md": 0, "internal/strictyaml": 0,
 	"internal/imagesrc": 1, "internal/disk": 1, "internal/swarm": 1,
 	"internal/netup": 1, "internal/machine": 1, "internal/lldp": 1, "internal/drivers": 1, "internal/target": 1, "internal/hooks": 1, "internal/efiboot": 1,

@@ -14,6 +14,8 @@ import (
 
 	"github.com/mdlayher/packet"
 	"golang.org/x/sys/unix"
+
+	"swarmboot/internal/pause"
 )
 
 // How an address is probed. RFC 5227 has a host wait for seconds before it uses an address of its own; a server's probe comes before
@@ -68,8 +70,8 @@ func (a *arp) run(ctx context.Context) error {
 		case errors.Is(err, os.ErrClosed):
 			return err
 		case err != nil: // the interface went down, for now
-			if !sleep(ctx, tick) {
-				return ctx.Err()
+			if err := pause.For(ctx, tick); err != nil {
+				return err
 			}
 			continue
 		}
@@ -150,15 +152,4 @@ func (a *arp) end(mac net.HardwareAddr) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.busy, string(mac))
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+
+	"swarmboot/internal/pause"
 )
 
 // probeTime is how long the search for another DHCP server waits for an offer.
@@ -70,7 +72,7 @@ func (l *link) watch(ctx context.Context) error {
 		return nil
 	}
 	last, looks, seen := time.Now(), 0, l.carrier()
-	for sleep(ctx, min(lookSoon, time.Second)) {
+	for pause.For(ctx, min(lookSoon, time.Second)) == nil {
 		if on := l.carrier(); on != seen {
 			last, looks, seen = time.Now(), 0, on
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 
+	"swarmboot/internal/pause"
 	"swarmboot/internal/spread"
 )
 
@@ -49,7 +50,7 @@ func modifiers(mac net.HardwareAddr) []dhcpv4.Modifier {
 
 // acquire asks for a lease until it gets one or ctx ends.
 func (o Options) acquire(ctx context.Context, name string, mac net.HardwareAddr) (*lease, error) {
-	pause := firstPause
+	wait := firstPause
 	for try := 1; ; try++ {
 		l, err := request(ctx, name, mac)
 		if err == nil {
@@ -58,10 +59,10 @@ func (o Options) acquire(ctx context.Context, name string, mac net.HardwareAddr)
 		if ctx.Err() == nil {
 			o.Log("%s: DHCP attempt %d: %v", name, try, plain(err))
 		}
-		if sleep(ctx, spread.Around(pause, 2)) != nil {
+		if pause.For(ctx, spread.Around(wait, 2)) != nil {
 			return nil, fmt.Errorf("%w, %d attempts", plain(err), try)
 		}
-		pause = min(2*pause, lastPause)
+		wait = min(2*wait, lastPause)
 	}
 }
 
@@ -166,7 +167,7 @@ func (n *Net) keep(ctx context.Context, o Options, c candidate) {
 		if o.renewAfter > 0 {
 			at = l.CreationTime.Add(o.renewAfter)
 		}
-		if sleep(ctx, time.Until(at)) != nil {
+		if pause.For(ctx, time.Until(at)) != nil {
 			return
 		}
 		next := n.extend(ctx, o, l, end)
@@ -201,7 +202,7 @@ func (n *Net) extend(ctx context.Context, o Options, l *lease, end time.Time) *l
 		if errors.As(err, &nak) || left <= 0 {
 			return nil
 		}
-		if sleep(ctx, spread.Around(min(max(left/4, time.Second), time.Minute), 2)) != nil {
+		if pause.For(ctx, spread.Around(min(max(left/4, time.Second), time.Minute), 2)) != nil {
 			return nil
 		}
 	}

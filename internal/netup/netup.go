@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"swarmboot/internal/pause"
 )
 
 // The default waits.
@@ -214,7 +216,7 @@ func (u *up) tryLink(ctx context.Context, l netlink.Link, delay time.Duration) e
 	}
 	u.o.Link(l.Attrs().Name, l.Attrs().HardwareAddr, true)
 	u.o.Log("%s: link up", l.Attrs().Name)
-	if err := sleep(ctx, delay); err != nil {
+	if err := pause.For(ctx, delay); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, u.o.DHCP)
@@ -244,7 +246,7 @@ func (u *up) setUp(ctx context.Context, l netlink.Link) error {
 		if try == 1 {
 			u.o.Log("%s: bring up: %v; trying again", l.Attrs().Name, err)
 		}
-		if sleep(ctx, bringUpPause) != nil {
+		if pause.For(ctx, bringUpPause) != nil {
 			return err
 		}
 	}
@@ -263,7 +265,7 @@ func (u *up) waitCarrier(ctx context.Context, l netlink.Link) error {
 			told = true
 			u.o.Log("%s: look at link: %v; trying again", l.Attrs().Name, err)
 		}
-		if sleep(ctx, carrierPoll) == nil {
+		if pause.For(ctx, carrierPoll) == nil {
 			continue
 		}
 		if err != nil {
@@ -303,18 +305,6 @@ func (u *up) err() error {
 		errs = append(errs, u.failed[n])
 	}
 	return errors.Join(errs...)
-}
-
-// sleep waits for d or the end of ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
 
 // Close stops renewing the lease. The address stays: a node that is about to jump into another kernel has no use

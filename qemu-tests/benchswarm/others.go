@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/pause"
 )
 
 // background starts a program on a host and returns what ends it.
@@ -98,7 +99,7 @@ func (r *rig) aria2(ctx context.Context, p *plan) ([]nodeResult, error) {
 		return nil, err
 	}
 	defer stopSeeder()
-	sleep(ctx, 2*time.Second) // the seeder's announce: aria2c says nothing when it is done
+	_ = pause.For(ctx, 2*time.Second) // the seeder's announce: aria2c says nothing when it is done
 	return r.nodes(ctx, p, nil, func(ctx context.Context, i int, n *nodeResult, t0 time.Time) {
 		r.ariaNode(ctx, i, n, t0, torrent, r.o.nodes)
 	})
@@ -206,7 +207,7 @@ func (r *rig) ariaWait(ctx context.Context, mark string, n *nodeResult, t0 time.
 		if done, _ := filepath.Glob(all); len(done) >= count {
 			return nil
 		}
-		if sleep(ctx, 50*time.Millisecond); ctx.Err() != nil {
+		if pause.For(ctx, 50*time.Millisecond) != nil {
 			if n.end > 0 {
 				return nil
 			}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"swarmboot/internal/event"
+	"swarmboot/internal/pause"
 )
 
 const serverPort = "8080"
@@ -60,7 +61,7 @@ func (r *rig) nodes(ctx context.Context, p *plan, faults func(context.Context, *
 				nodeCtx, stop = context.WithDeadline(ctx, t0.Add(at))
 			}
 			defer stop()
-			sleep(nodeCtx, time.Until(t0.Add(n.start)))
+			_ = pause.For(nodeCtx, time.Until(t0.Add(n.start)))
 			if p.restart == i+1 {
 				firstCtx, stopFirst := context.WithDeadline(ctx, t0.Add(p.restartAt))
 				node(firstCtx, i+1, n, t0)
@@ -85,26 +86,17 @@ func (r *rig) nodes(ctx context.Context, p *plan, faults func(context.Context, *
 	return results, nil // after the limit, too: who was stuck is what one wants to know
 }
 
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
-}
-
 // cut pulls the cables of the plan's nodes and puts them back.
 func (r *rig) cut(ctx context.Context, p *plan, t0 time.Time) {
 	if len(p.cut) == 0 {
 		return
 	}
-	sleep(ctx, time.Until(t0.Add(p.cutAt)))
+	_ = pause.For(ctx, time.Until(t0.Add(p.cutAt)))
 	if ctx.Err() != nil {
 		return
 	}
 	r.links(p.cut, false)
-	sleep(ctx, p.cutFor)
+	_ = pause.For(ctx, p.cutFor)
 	r.links(p.cut, true)
 }
 
@@ -219,7 +211,7 @@ func (s *server) wait(ctx context.Context) error {
 				return nil
 			}
 		}
-		if sleep(ctx, 100*time.Millisecond); ctx.Err() != nil {
+		if pause.For(ctx, 100*time.Millisecond) != nil {
 			return fmt.Errorf("server does not publish %s: %w", s.r.name, ctx.Err())
 		}
 	}
@@ -254,12 +246,12 @@ func (s *server) faults(ctx context.Context, p *plan, t0 time.Time) {
 	if p.serverAt == 0 {
 		return
 	}
-	sleep(ctx, time.Until(t0.Add(p.serverAt)))
+	_ = pause.For(ctx, time.Until(t0.Add(p.serverAt)))
 	if ctx.Err() != nil {
 		return
 	}
 	s.stop()
-	sleep(ctx, p.serverFor)
+	_ = pause.For(ctx, p.serverFor)
 	if ctx.Err() != nil {
 		return
 	}
