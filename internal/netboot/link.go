@@ -165,20 +165,24 @@ func (l *link) close() {
 // listen opens a UDP socket that hears and speaks on the interface only. It
 // does not share its port: that a DHCP server of this host has it must show.
 func (l *link) listen(addr netip.AddrPort) (*net.UDPConn, error) {
-	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
-		var err error
-		ctlErr := rc.Control(func(fd uintptr) {
-			err = errors.Join(unix.BindToDevice(int(fd), l.Interface),
-				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1))
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) // the default does, if it must
-		})
-		return errors.Join(ctlErr, err)
-	}}
+	lc := net.ListenConfig{Control: l.control(func(fd int) error {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) // the default does, if it must
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BROADCAST, 1)
+	})}
 	c, err := lc.ListenPacket(context.Background(), "udp4", addr.String())
 	if err != nil {
 		return nil, err
 	}
 	return c.(*net.UDPConn), nil
+}
+
+// control keeps a new socket to the interface and lets set do the rest.
+func (l *link) control(set func(fd int) error) func(network, address string, rc syscall.RawConn) error {
+	return func(_, _ string, rc syscall.RawConn) error {
+		var err error
+		ctlErr := rc.Control(func(fd uintptr) { err = errors.Join(unix.BindToDevice(int(fd), l.Interface), set(int(fd))) })
+		return errors.Join(ctlErr, err)
+	}
 }
 
 // listenHint adds what to do about the usual reasons.

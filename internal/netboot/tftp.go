@@ -14,10 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -194,11 +191,7 @@ func (s *tftpServer) answerTFTP(ctx context.Context, client netip.AddrPort, r tf
 // dialTFTP opens the socket of one transfer. Connected, it hears nobody else, and that the client has gone shows as an error, where its
 // host says so.
 func (l *link) dialTFTP(ctx context.Context, client netip.AddrPort) (net.Conn, error) {
-	d := net.Dialer{LocalAddr: &net.UDPAddr{IP: l.Addr.AsSlice()}, Control: func(_, _ string, rc syscall.RawConn) error {
-		var err error
-		ctlErr := rc.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), l.Interface) })
-		return errors.Join(ctlErr, err)
-	}}
+	d := net.Dialer{LocalAddr: &net.UDPAddr{IP: l.Addr.AsSlice()}, Control: l.control(func(int) error { return nil })}
 	return d.DialContext(ctx, "udp4", client.String())
 }
 
