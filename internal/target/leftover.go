@@ -46,11 +46,8 @@ func UnmountLeft() error {
 			continue // a directory of the deployed system: MountAt
 		}
 		_ = os.Remove(dir)
-		if parent := filepath.Dir(dir); parent != filepath.Clean(os.TempDir()) {
-			_ = os.Remove(parent)
-		}
 	}
-	// Who was killed before it mounted has left a directory alone.
+	// The directories that those were in; and who was killed before it mounted has left one alone.
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), mountPrefix+"*"))
 	for _, dir := range dirs {
 		if id, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), mountPrefix), "-"); ended(id, runs) {
