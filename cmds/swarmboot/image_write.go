@@ -103,16 +103,11 @@ func confirm(path string, m *imagefmt.Manifest, yes bool, stderr io.Writer) erro
 
 // describeDisk tells a person which disk it is and what is on it, from the few places where tables and superblocks stand.
 func describeDisk(path string) string {
-	disks, err := disk.ReadInventory(nil)
+	d, err := disk.InventoryOf(path)
 	if err != nil {
 		return path
 	}
-	for i := range disks {
-		if d := &disks[i]; sameFile(d.Path, path) {
-			return path + describeContents(d)
-		}
-	}
-	return path
+	return path + describeContents(&d)
 }
 
 func describeContents(d *disk.Inventory) string {

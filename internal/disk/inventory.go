@@ -82,6 +82,25 @@ func ReadInventory(paths []string) ([]Inventory, error) {
 	return list, nil
 }
 
+// InventoryOf reads what is on the disk of this machine that path names, and nothing of the others. A disk that cannot be read has a
+// TableError; [os.ErrNotExist]: the path is not that of a disk.
+func InventoryOf(path string) (Inventory, error) {
+	disks, err := List()
+	if err != nil {
+		return Inventory{}, err
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return Inventory{}, fmt.Errorf("inventory: %w", err)
+	}
+	for _, d := range disks {
+		if node, err := os.Stat(d.Path); err == nil && os.SameFile(node, fi) {
+			return inventoryOf(d), nil
+		}
+	}
+	return Inventory{}, fmt.Errorf("inventory: %s is no disk: %w", path, os.ErrNotExist)
+}
+
 func readInventory(root string) ([]Inventory, error) {
 	disks, err := listIn(root)
 	if err != nil {

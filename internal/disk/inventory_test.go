@@ -2,6 +2,7 @@ package disk
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -121,7 +122,17 @@ func TestReadInventory4096(t *testing.T) {
 	}
 	i := slices.IndexFunc(list, func(d Inventory) bool { return d.Path == dev })
 	if i < 0 || list[i].TableSector != 4096 || list[i].LogicalSector != 4096 || list[i].Table.Partitions[0].Start != mib {
-		t.Errorf("%+v", list)
+		t.Fatalf("%+v", list)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dev, link); err != nil {
+		t.Fatal(err)
+	}
+	if one, err := InventoryOf(link); err != nil || !reflect.DeepEqual(one, list[i]) {
+		t.Errorf("%+v, %v, among all it is %+v", one, err, list[i])
+	}
+	if one, err := InventoryOf(t.TempDir()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a folder: %+v, %v", one, err)
 	}
 }
 
