@@ -24,6 +24,16 @@ func newLine(t *testing.T, s Settings) *line {
 	return &line{t: t, top: NewTopology(s), now: epoch, rates: map[int]int64{}, speed: map[int]int{}, place: map[int]Place{}}
 }
 
+// sixRunning is a line of six nodes a second after its fourth round.
+func sixRunning(t *testing.T) *line {
+	l := newLine(t, Settings{})
+	for range 4 {
+		l.round(6)
+	}
+	l.now = l.now.Add(time.Second)
+	return l
+}
+
 func (l *line) report(i int) Report {
 	rate := l.rates[i]
 	if rate == 0 {
@@ -168,11 +178,7 @@ func TestFirstNodeComparedAtOnce(t *testing.T) {
 
 // TestFirstNodeGivesNothing: it receives, and what it has told of its port is fine, but it passes nothing on: its disk.
 func TestFirstNodeGivesNothing(t *testing.T) {
-	l := newLine(t, Settings{})
-	for range 4 {
-		l.round(6)
-	}
-	l.now = l.now.Add(time.Second)
+	l := sixRunning(t)
 	first, second := l.report(0), l.report(1)
 	second.Done, second.Stalled = first.Done, true
 	if p := l.top.Announce(l.now, first); !p.Seeder {
@@ -181,11 +187,7 @@ func TestFirstNodeGivesNothing(t *testing.T) {
 	if p := l.top.Announce(l.now, second); !p.Seeder || indexOf(p) != 0 {
 		t.Errorf("the second is stalled: %+v", p)
 	}
-	l = newLine(t, Settings{})
-	for range 4 {
-		l.round(6)
-	}
-	l.now = l.now.Add(time.Second)
+	l = sixRunning(t)
 	first.Stalled = true // so it is the server
 	l.top.Announce(l.now, first)
 	if p := l.top.Announce(l.now, second); p.Seeder {
@@ -196,11 +198,7 @@ func TestFirstNodeGivesNothing(t *testing.T) {
 // TestHelpEndsWithItsUpstream: a node that was helped against a slow upstream and comes behind another one takes from that alone. Two that
 // share the seeder's port for the rest of the help cost all others 3 s.
 func TestHelpEndsWithItsUpstream(t *testing.T) {
-	l := newLine(t, Settings{})
-	for range 4 {
-		l.round(6)
-	}
-	l.now = l.now.Add(time.Second)
+	l := sixRunning(t)
 	l.top.Announce(l.now, l.report(0))
 	r := l.report(1)
 	r.Stalled, r.Done = true, r.Done-200
