@@ -24,6 +24,8 @@ cmds/deploy without a MAC address, HOSTNAME.yaml) for one, which wins. Changes c
 can ask for any profile: keep secrets out. DIR/files holds what profiles refer to as /files/NAME. An example:
 
 ` + profileExample + `
+A file that is empty or has a field with nothing behind it is wrong: it may have been cut short. {} is a profile that says nothing.
+
 Hooks run as root with /bin/sh of the node (gosh) where what their #! line names is not there: before-disks before a disk
 is chosen, after-write when the image is on it, before-kexec at the very end, whatever follows. They know SWARMBOOT_HOOK,
 _SERVER, _IMAGE and _NODE; the latter two points also SWARMBOOT_DISK, _ROOT (the device) and _TARGET, where the root
