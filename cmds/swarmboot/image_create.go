@@ -83,9 +83,9 @@ func imageCreate(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	if err := o.dst.refuseExisting(o.overwrite); err != nil {
 		return err
 	}
-	src, err := imagesrc.Open(o.src, imagesrc.Options{Force: o.force, AllBlocks: o.allBlocks})
+	src, err := openSource(ctx, o, stderr)
 	if err != nil {
-		return sourceError(err)
+		return err
 	}
 	defer src.Close()
 	for _, n := range src.Notes() {
@@ -118,6 +118,25 @@ func imageCreate(ctx context.Context, args []string, stdout, stderr io.Writer) e
 		filepath.Join(o.dst.dir, o.dst.name), progress.Bytes(m.UsedBytes), progress.Bytes(m.DiskSize), progress.Bytes(m.PayloadLength),
 		ratio, m.Pieces(), progress.Bytes(m.PieceLength), progress.Bytes(res.PaddingBytes))
 	return err
+}
+
+// openSource looks at the source, which takes long, and so is shown, only where much of it belongs to no file system.
+func openSource(ctx context.Context, o *createOptions, stderr io.Writer) (*imagesrc.Source, error) {
+	began := time.Now()
+	bar := progress.New(stderr, "search")
+	defer bar.Finish()
+	src, err := imagesrc.Open(ctx, o.src, imagesrc.Options{Force: o.force, AllBlocks: o.allBlocks, Progress: func(done, total int64) {
+		if time.Since(began) > time.Second {
+			bar.Set(done, total)
+		}
+	}})
+	switch {
+	case err == nil:
+		return src, nil
+	case ctx.Err() != nil:
+		return nil, createError(ctx, err)
+	}
+	return nil, sourceError(err)
 }
 
 // createError gives an error of write its exit code.

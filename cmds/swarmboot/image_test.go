@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -259,6 +260,21 @@ func TestImageCreateInterrupted(t *testing.T) {
 	cmd.Wait() //nolint:errcheck // the code is looked at
 	if c := cmd.ProcessState.ExitCode(); c != cli.CodeInterrupted || !strings.Contains(msg.String(), "nothing was kept") {
 		t.Errorf("code %d: %s", c, &msg)
+	}
+	only(t, out)
+}
+
+// TestImageCreateInterruptedInSearch: the source is still looked at.
+func TestImageCreateInterruptedInSearch(t *testing.T) {
+	dir, out := t.TempDir(), t.TempDir()
+	disk := filepath.Join(dir, "disk")
+	makeFS(t, disk, part{0, 16 * mib, ""})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var msg bytes.Buffer
+	err := imageCreate(ctx, []string{disk, filepath.Join(out, "img")}, &msg, &msg)
+	if cli.Code(err) != cli.CodeInterrupted || !strings.Contains(err.Error(), "nothing was kept") {
+		t.Errorf("%v: %s", err, &msg)
 	}
 	only(t, out)
 }

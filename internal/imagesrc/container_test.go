@@ -60,7 +60,7 @@ func TestContainers(t *testing.T) {
 			run("qemu-img", append(append([]string{"convert", "-f", "raw", "-O"}, c.args...), "raw", file)...)
 		}
 		path := filepath.Join(dir, file)
-		src, err := Open(path, Options{})
+		src, err := Open(t.Context(), path, Options{})
 		var ce *ContainerError
 		if !errors.As(err, &ce) || ce.Format != c.format || !strings.Contains(ce.Hint, c.hint) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), c.format) {
 			t.Errorf("%s: %v, want %s", file, err, c.format)
@@ -68,7 +68,7 @@ func TestContainers(t *testing.T) {
 		if src != nil {
 			src.Close()
 		}
-		forced, err := Open(path, Options{Force: true})
+		forced, err := Open(t.Context(), path, Options{Force: true})
 		if err != nil {
 			t.Errorf("%s, forced: %v", file, err)
 			continue
@@ -78,7 +78,7 @@ func TestContainers(t *testing.T) {
 		}
 		forced.Close()
 	}
-	src, err := Open(filepath.Join(dir, "raw"), Options{})
+	src, err := Open(t.Context(), filepath.Join(dir, "raw"), Options{})
 	if err != nil || len(src.Table().Partitions) != 1 {
 		t.Fatalf("the raw disk: %v", err)
 	}

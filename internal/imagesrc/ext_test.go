@@ -222,7 +222,7 @@ func TestExtDirty(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			path, _ := makeExt(t, 40*mib, c.args)
 			c.damage(t, path)
-			_, err := Open(path, Options{})
+			_, err := Open(t.Context(), path, Options{})
 			var dirty *DirtyError
 			if !errors.As(err, &dirty) || !strings.Contains(dirty.Reason, c.reason) {
 				t.Fatalf("got %v, want a DirtyError about %q", err, c.reason)
@@ -242,7 +242,7 @@ func TestExtDirty(t *testing.T) {
 func TestExtReplay(t *testing.T) {
 	path, want := makeExt(t, 40*mib, "-t ext4")
 	runInput(t, "jo\njw -b 9000 /etc/hostname\njc\n", "debugfs", "-w", "-f", "-", path)
-	if _, err := Open(path, Options{}); !strings.Contains(err.Error(), "recovery") {
+	if _, err := Open(t.Context(), path, Options{}); !strings.Contains(err.Error(), "recovery") {
 		t.Fatalf("got %v", err)
 	}
 	target := restore(t, open(t, path, Options{Force: true}))

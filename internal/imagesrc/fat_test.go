@@ -97,7 +97,7 @@ func TestFATDirty(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			path, _ := makeFAT(t, 64*mib, c.args)
 			c.damage(t, path)
-			_, err := Open(path, Options{})
+			_, err := Open(t.Context(), path, Options{})
 			var dirty *DirtyError
 			if !errors.As(err, &dirty) || !strings.Contains(dirty.Reason, c.reason) {
 				t.Fatalf("got %v, want a DirtyError about %q", err, c.reason)

@@ -15,7 +15,7 @@ func TestInUse(t *testing.T) {
 	path, _ := makeExt(t, 40*mib, "-t ext2")
 	dev := looptest.Attach(t, path)
 
-	if s, err := Open(dev, Options{}); err != nil {
+	if s, err := Open(t.Context(), dev, Options{}); err != nil {
 		t.Errorf("an idle loop device: %v", err)
 	} else {
 		if s.Size() != 40*mib || s.SectorSize() != 512 || len(s.Notes()) > 0 {
@@ -29,7 +29,7 @@ func TestInUse(t *testing.T) {
 	run(t, "mount", "-o", "ro", dev, dir)
 	defer run(t, "umount", dir)
 	for _, p := range []string{path, dev} {
-		_, err := Open(p, Options{})
+		_, err := Open(t.Context(), p, Options{})
 		var mounted *MountedError
 		if !errors.As(err, &mounted) || !strings.Contains(mounted.Use, "mounted on "+dir) {
 			t.Errorf("%s: got %v, want a MountedError that names %s", p, err, dir)
@@ -62,7 +62,7 @@ func TestInUsePartition(t *testing.T) {
 	run(t, "mount", part, dir)
 	defer run(t, "umount", dir)
 	for _, p := range []string{path, dev, part} {
-		_, err := Open(p, Options{})
+		_, err := Open(t.Context(), p, Options{})
 		var mounted *MountedError
 		if !errors.As(err, &mounted) || !strings.Contains(mounted.Use, dev+"p2 is mounted on "+dir) {
 			t.Errorf("%s: got %v, want a MountedError that names %s", p, err, dir)
@@ -80,11 +80,11 @@ func TestSwapInUse(t *testing.T) {
 
 func TestNotADisk(t *testing.T) {
 	for path, want := range map[string]string{"/dev/null": "neither", t.TempDir(): "neither", "/nonexistent": "no such file"} {
-		if _, err := Open(path, Options{}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Open(t.Context(), path, Options{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", path, err, want)
 		}
 	}
-	if _, err := Open(blank(t, 100), Options{}); err == nil || !strings.Contains(err.Error(), "no disk") {
+	if _, err := Open(t.Context(), blank(t, 100), Options{}); err == nil || !strings.Contains(err.Error(), "no disk") {
 		t.Errorf("got %v", err)
 	}
 }

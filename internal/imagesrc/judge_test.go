@@ -58,7 +58,7 @@ func blank(t *testing.T, size int64) string {
 
 func open(t *testing.T, path string, o Options) *Source {
 	t.Helper()
-	s, err := Open(path, o)
+	s, err := Open(t.Context(), path, o)
 	if err != nil {
 		t.Fatal(err)
 	}

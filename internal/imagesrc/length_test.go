@@ -23,7 +23,7 @@ func TestFileSystemLength(t *testing.T) {
 	}
 	length := func() int64 {
 		t.Helper()
-		src, err := Open(disk, Options{})
+		src, err := Open(t.Context(), disk, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

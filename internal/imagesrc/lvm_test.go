@@ -266,7 +266,7 @@ func TestLVMWholeDisk(t *testing.T) {
 	sameTree(t, files, out)
 
 	filetest.Write(t, path, list[0].Off+1024+58, []byte{0})
-	_, err := Open(path, Options{})
+	_, err := Open(t.Context(), path, Options{})
 	var dirty *DirtyError
 	if !errors.As(err, &dirty) || !strings.Contains(err.Error(), "logical volume vg0/root, ext4 is dirty") {
 		t.Fatalf("got %v", err)

@@ -1,6 +1,7 @@
 package imagesrc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,8 +15,8 @@ import (
 
 // Open opens a raw file or block device for reading and finds its used extents. A disk that is in use gives a
 // *MountedError, a dirty file system a *DirtyError, and a file that holds a disk in another format a *ContainerError, unless o.Force is set. A block device is held exclusively
-// until Close, so that nobody mounts it meanwhile.
-func Open(path string, o Options) (*Source, error) {
+// until Close, so that nobody mounts it meanwhile. When ctx ends, so does the search, with its error.
+func Open(ctx context.Context, path string, o Options) (*Source, error) {
 	f, use, err := openFile(path, o.Force)
 	if err != nil {
 		return nil, err
@@ -26,7 +27,7 @@ func Open(path string, o Options) (*Source, error) {
 			return nil, err
 		}
 	}
-	d, err := newDisk(f, path, o)
+	d, err := newDisk(ctx, f, path, o)
 	if err != nil {
 		_ = f.Close()
 		return nil, err
@@ -34,7 +35,11 @@ func Open(path string, o Options) (*Source, error) {
 	if use != "" {
 		d.note("it is in use (%s) and may change while it is copied", use)
 	}
-	if err := d.scan(); err != nil {
+	err = d.scan()
+	if ctx.Err() != nil { // what could not be read any more may have passed for something not understood
+		err = fmt.Errorf("%s: %w", path, ctx.Err())
+	}
+	if err != nil {
 		_ = f.Close()
 		return nil, err
 	}
@@ -68,8 +73,21 @@ func openFile(path string, force bool) (f *os.File, use string, err error) {
 	return f, use, err
 }
 
-func newDisk(f *os.File, path string, o Options) (*disk, error) {
-	d := &disk{path: path, r: f, sector: 512, o: o, foreign: map[int]string{}}
+// untilDone reads until ctx ends: a part of a large disk that no file system accounts for is read for hours.
+type untilDone struct {
+	ctx context.Context
+	r   io.ReaderAt
+}
+
+func (u untilDone) ReadAt(p []byte, off int64) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.ReadAt(p, off)
+}
+
+func newDisk(ctx context.Context, f *os.File, path string, o Options) (*disk, error) {
+	d := &disk{path: path, r: untilDone{ctx, f}, sector: 512, o: o, foreign: map[int]string{}}
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return nil, fmt.Errorf("size of %s: %w", path, err)

@@ -26,6 +26,8 @@ type disk struct {
 	// disk has no holes.
 	nextData func(off int64) (int64, error)
 
+	searched, toSearch int64 // bytes, for Options.Progress
+
 	table    imagefmt.Table
 	reserved []imagefmt.Extent // structures that travel in the table and are not copied
 	extents  []imagefmt.Extent
@@ -124,9 +126,13 @@ func (d *disk) dataIn(start, end int64) ([]imagefmt.Extent, error) {
 		m.Add(start, end-start)
 		return m.Extents(d.size), nil
 	}
+	d.toSearch += end - start
 	const block = 4 << 10
 	buf := make([]byte, 256<<10)
-	for start < end {
+	for from := start; start < end; {
+		if d.o.Progress != nil {
+			d.o.Progress(d.searched+start-from, d.toSearch)
+		}
 		if d.nextData != nil {
 			next, err := d.nextData(start)
 			if errors.Is(err, unix.ENXIO) { // a hole up to the end of the file
@@ -149,6 +155,7 @@ func (d *disk) dataIn(start, end int64) ([]imagefmt.Extent, error) {
 			start, p = start+cut, p[cut:]
 		}
 	}
+	d.searched = d.toSearch
 	return m.Extents(d.size), nil
 }
 

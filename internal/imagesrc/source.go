@@ -19,6 +19,9 @@ type Options struct {
 	Force bool
 	// AllBlocks copies everything: no file system is looked into for free blocks.
 	AllBlocks bool
+	// Progress, unless nil, is told of the search for data where no file system accounts for the bytes: how many were looked at of how
+	// many that are known to be left to it; these become more.
+	Progress func(done, total int64)
 }
 
 // Source is an open disk. It is an imagefmt.Source.

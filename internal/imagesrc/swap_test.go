@@ -45,7 +45,7 @@ func TestSwapDirty(t *testing.T) {
 		path := blank(t, 16*mib)
 		run(t, "mkswap", path)
 		filetest.Write(t, path, c.off, []byte(c.bytes))
-		_, err := Open(path, Options{})
+		_, err := Open(t.Context(), path, Options{})
 		var dirty *DirtyError
 		if !errors.As(err, &dirty) || !strings.Contains(dirty.Reason, c.reason) {
 			t.Errorf("got %v, want a DirtyError about %q", err, c.reason)

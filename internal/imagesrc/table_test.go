@@ -171,7 +171,7 @@ func TestGPTDamaged(t *testing.T) {
 			good := open(t, path, Options{}).Table()
 			c.damage(t, path)
 			if c.err != "" {
-				if _, err := Open(path, Options{}); err == nil || !strings.Contains(err.Error(), c.err) {
+				if _, err := Open(t.Context(), path, Options{}); err == nil || !strings.Contains(err.Error(), c.err) {
 					t.Fatalf("got %v, want %q", err, c.err)
 				}
 				s := open(t, path, Options{AllBlocks: true})
@@ -362,7 +362,7 @@ func TestMBRDamaged(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			path := sfdisk(t, 64*mib, 512, mbrScript)
 			c.damage(t, path)
-			if _, err := Open(path, Options{}); err == nil || !strings.Contains(err.Error(), c.err) {
+			if _, err := Open(t.Context(), path, Options{}); err == nil || !strings.Contains(err.Error(), c.err) {
 				t.Errorf("got %v, want %q", err, c.err)
 			}
 		})
