@@ -49,14 +49,23 @@ func readSuperblock(r io.ReaderAt) (superblock, error) {
 	case string(head[:4]) == "XFSB":
 		return xfsSuperblock(head)
 	}
-	b := make([]byte, superSize)
-	if err := readFull(r, b, btrfsOffset); err != nil {
+	b, err := readBtrfs(r)
+	switch {
+	case err != nil:
 		return superblock{}, fmt.Errorf("read superblock: %w", err)
-	}
-	if string(b[64:72]) == "_BHRfS_M" {
+	case b != nil:
 		return btrfsSuperblock(b)
 	}
 	return superblock{}, errNoGrowth
+}
+
+// readBtrfs reads the beginning of a btrfs superblock; nil: there is none.
+func readBtrfs(r io.ReaderAt) ([]byte, error) {
+	b := make([]byte, superSize)
+	if err := readFull(r, b, btrfsOffset); err != nil || string(b[64:72]) != "_BHRfS_M" {
+		return nil, err
+	}
+	return b, nil
 }
 
 // readFull reads what there is; beyond the end b stays zero.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -33,7 +34,7 @@ func Load(ctx context.Context, m *imagefmt.Manifest, device func(n int) string, 
 	}
 	mounts := mounter{dir: dir}
 	defer func() { err = mounts.finish(&e, err) }()
-	fsUUID, err := mounts.mountAll(ctx, m, device)
+	fsUUID, err := mounts.mountAll(ctx, m, device, subvolume(m.Boot.Cmdline+" "+o.Append))
 	if err != nil {
 		return Entry{}, fmt.Errorf("load kernel: %w", err)
 	}
@@ -53,9 +54,26 @@ type mounter struct {
 	closeRoot func() error // nil: the root is not there yet
 }
 
-// mountAll mounts the root, and every other partition that could be /boot, and returns the UUID of a root on
-// the whole disk. Only the root has to succeed.
-func (m *mounter) mountAll(ctx context.Context, man *imagefmt.Manifest, device func(int) string) (fsUUID string, err error) {
+// subvolume is the mount option with which a kernel command line names a subvolume of btrfs as the root; "": it names none.
+func subvolume(cmdline string) (option string) {
+	for _, word := range strings.Fields(cmdline) {
+		flags, ok := strings.CutPrefix(word, "rootflags=")
+		if !ok {
+			continue
+		}
+		option = "" // the kernel takes the last one
+		for f := range strings.SplitSeq(flags, ",") {
+			if strings.HasPrefix(f, "subvol=") || strings.HasPrefix(f, "subvolid=") {
+				option = f
+			}
+		}
+	}
+	return option
+}
+
+// mountAll mounts the root, of btrfs with subvolume's option, and every other partition that could be /boot, and returns the UUID of
+// a root on the whole disk. Only the root has to succeed.
+func (m *mounter) mountAll(ctx context.Context, man *imagefmt.Manifest, device func(int) string, subvolume string) (fsUUID string, err error) {
 	root := imagefmt.Partition{Number: man.Boot.Root}
 	if man.Boot.Root != 0 {
 		if root, err = partition(man, man.Boot.Root); err != nil {
@@ -74,7 +92,10 @@ func (m *mounter) mountAll(ctx context.Context, man *imagefmt.Manifest, device f
 	if man.Boot.Volume != nil || root.FileSystem == "" || root.FileSystem == "ext2" || root.FileSystem == "ext3" {
 		root.FileSystem = fsType // the ext4 driver is the one that is loaded
 	}
-	if err := m.mount(rootDevice, root); err != nil {
+	if root.FileSystem != "btrfs" {
+		subvolume = ""
+	}
+	if err := m.mount(rootDevice, root, subvolume); err != nil {
 		return "", err
 	}
 	for _, p := range man.Table.Partitions {
@@ -88,7 +109,7 @@ func (m *mounter) mountAll(ctx context.Context, man *imagefmt.Manifest, device f
 			p.FileSystem = "ext4"
 		}
 		// Without it the kernel may still be found; FindBoot says where it looked.
-		_ = m.mount(device(p.Number), p)
+		_ = m.mount(device(p.Number), p, "")
 	}
 	return fsUUID, nil
 }
@@ -97,7 +118,7 @@ func mountable(fsType string) bool {
 	return fsType == "ext2" || fsType == "ext3" || fsType == "ext4" || fsType == "vfat"
 }
 
-func (m *mounter) mount(device string, p imagefmt.Partition) error {
+func (m *mounter) mount(device string, p imagefmt.Partition, options string) error {
 	if p.FileSystem == "" {
 		return fmt.Errorf("mount %s: unknown file system", device)
 	}
@@ -106,7 +127,7 @@ func (m *mounter) mount(device string, p imagefmt.Partition) error {
 		return err
 	}
 	flags := uintptr(unix.MS_RDONLY | unix.MS_NODEV | unix.MS_NOSUID | unix.MS_NOEXEC)
-	if err := unix.Mount(device, dir, p.FileSystem, flags, ""); err != nil {
+	if err := unix.Mount(device, dir, p.FileSystem, flags, options); err != nil {
 		_ = os.Remove(dir)
 		return fmt.Errorf("mount %s (%s) read-only: %w", device, p.FileSystem, err)
 	}

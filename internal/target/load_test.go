@@ -15,8 +15,17 @@ import (
 
 var run = tooltest.Run
 
+// rootUUID is that of every file system that these tests load from.
+const rootUUID = "6c4f5c6e-23d5-4b5e-9c67-0e3a5c3a0001"
+
 // ext4 makes a loop device with an ext4 that holds files.
 func ext4(t *testing.T, files map[string]string) string {
+	t.Helper()
+	return holding(t, "16M", files, "mkfs.ext4", "-q", "-U", rootUUID, "-d")
+}
+
+// holding makes a loop device with a file system that holds files; mkfs ends with the option that takes their directory.
+func holding(t *testing.T, size string, files map[string]string, mkfs ...string) string {
 	t.Helper()
 	dir, img := t.TempDir(), filepath.Join(t.TempDir(), "disk")
 	for name, content := range files {
@@ -28,10 +37,9 @@ func ext4(t *testing.T, files map[string]string) string {
 			t.Fatal(err)
 		}
 	}
-	run(t, "truncate", "-s", "16M", img)
-	run(t, "mkfs.ext4", "-q", "-U", "6c4f5c6e-23d5-4b5e-9c67-0e3a5c3a0001", "-d", dir, img)
-	dev := looptest.Attach(t, img)
-	return dev
+	run(t, "truncate", "-s", size, img)
+	run(t, mkfs[0], append(mkfs[1:], dir, img)...)
+	return looptest.Attach(t, img)
 }
 
 // Load on real file systems, up to a kernel that is none: the right entry reaches the system call, the
@@ -56,18 +64,53 @@ func TestLoad(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tt.wantErr) || errors.As(err, &missing) != (tt.name == "none") {
 				t.Fatalf("got %v", err)
 			}
-			if tt.name == "bare" && e.Cmdline != "root=UUID=6c4f5c6e-23d5-4b5e-9c67-0e3a5c3a0001 ro console=ttyS0" {
+			if tt.name == "bare" && e.Cmdline != "root=UUID="+rootUUID+" ro console=ttyS0" {
 				t.Errorf("command line %q", e.Cmdline)
 			}
-			mounts, err := os.ReadFile("/proc/self/mounts")
+			for _, dev := range devices {
+				notMounted(t, dev)
+			}
+		})
+	}
+}
+
+// An image knows of a btrfs only that it is something: what it is is seen on the disk, also where it got another UUID, and which of its
+// subvolumes is the root stands in the command line.
+func TestLoadFromBtrfs(t *testing.T) {
+	table := imagefmt.Table{Kind: imagefmt.TableGPT, Partitions: []imagefmt.Partition{{Number: 2, UUID: "AA"}}}
+	volume := &imagefmt.Volume{Name: "vg/root", Segments: []imagefmt.VolumeSegment{{Partition: 2, Len: 256 << 20}}}
+	for _, tt := range []struct {
+		name            string
+		m               imagefmt.Manifest
+		append          string
+		kernel, cmdline string
+	}{
+		{"whole disk", imagefmt.Manifest{}, "", "/boot/vmlinuz-1", "root=UUID=%s ro"},
+		{"partition", imagefmt.Manifest{Table: table, Boot: imagefmt.Boot{Root: 2}}, "", "/boot/vmlinuz-1", "root=PARTUUID=aa ro"},
+		{"volume", imagefmt.Manifest{Table: table, Boot: imagefmt.Boot{Root: 2, Volume: volume}}, "", "/boot/vmlinuz-1", "root=/dev/mapper/vg-root ro"},
+		{"subvolume", imagefmt.Manifest{Boot: imagefmt.Boot{Cmdline: "rootflags=subvol=gone,ro quiet"}}, "rootflags=noatime,subvol=@rootfs",
+			"/boot/vmlinuz-2", "root=UUID=%s ro rootflags=subvol=gone,ro quiet rootflags=noatime,subvol=@rootfs"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			// Every one has a UUID of its own: the kernel would take two for one.
+			dev := holding(t, "256M", map[string]string{"boot/vmlinuz-1": "no"}, "mkfs.btrfs", "-q", "--rootdir")
+			err := ChangeRoot(t.Context(), dev, func(dir string) error {
+				run(t, "btrfs", "subvolume", "create", filepath.Join(dir, "@rootfs"))
+				run(t, "mkdir", filepath.Join(dir, "@rootfs/boot"))
+				return os.WriteFile(filepath.Join(dir, "@rootfs/boot/vmlinuz-2"), []byte("no"), 0o600)
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, dev := range devices {
-				if strings.Contains(string(mounts), dev+" ") {
-					t.Errorf("%s is still mounted", dev)
-				}
+			if _, err := ChangeIdentifier(dev, DeriveUUID(t.TempDir())); err != nil {
+				t.Fatal(err)
 			}
+			e, err := Load(t.Context(), &tt.m, func(int) string { return dev }, CmdlineOptions{Append: tt.append})
+			want := strings.Replace(tt.cmdline, "%s", blkid(t, dev), 1)
+			if err == nil || !strings.Contains(err.Error(), tt.kernel) || e.Cmdline != want {
+				t.Errorf("%+v, %v; want %s", e, err, want)
+			}
+			notMounted(t, dev)
 		})
 	}
 }
@@ -88,7 +131,7 @@ func TestProbe(t *testing.T) {
 		want string
 	}{
 		{"ext2", []string{"mkfs.ext2", "-q"}, "ext4"}, {"xfs", []string{"mkfs.xfs", "-q"}, "xfs"},
-		{"vfat", []string{"mkfs.fat"}, "vfat"}, {"swap", []string{"mkswap"}, ""},
+		{"btrfs", []string{"mkfs.btrfs", "-q"}, "btrfs"}, {"vfat", []string{"mkfs.fat"}, "vfat"}, {"swap", []string{"mkswap"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			img := filepath.Join(t.TempDir(), "disk")
@@ -99,7 +142,7 @@ func TestProbe(t *testing.T) {
 				t.Errorf("got %q, %v; want %q", fsType, err, tt.want)
 			}
 			want := run(t, "blkid", "-p", "-s", "UUID", "-o", "value", img)
-			if (fsType == "ext4" || fsType == "xfs") && uuid != want {
+			if fsType != "vfat" && fsType != "" && uuid != want {
 				t.Errorf("UUID %s, blkid says %s", uuid, want)
 			}
 		})

@@ -1,15 +1,13 @@
 package target
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 )
 
 // probe reads the type and UUID of the file system on a device: what a bare image's manifest does not say.
-// Unknown content gives empty strings. Offsets: ext4 documentation, "The Super Block"; XFS, xfs_dsb.
+// Unknown content gives empty strings. Offsets: ext4 documentation, "The Super Block"; XFS, xfs_dsb; struct btrfs_super_block.
 func probe(device string) (fsType, uuid string, err error) {
 	f, err := os.Open(device)
 	if err != nil {
@@ -17,7 +15,7 @@ func probe(device string) (fsType, uuid string, err error) {
 	}
 	defer f.Close()
 	b := make([]byte, 2048)
-	if _, err := io.ReadFull(f, b); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+	if err := readFull(f, b, 0); err != nil {
 		return "", "", fmt.Errorf("read superblock: %w", err)
 	}
 	switch {
@@ -27,6 +25,12 @@ func probe(device string) (fsType, uuid string, err error) {
 		return "xfs", formatUUID(b[32:48]), nil
 	case b[510] == 0x55 && b[511] == 0xaa && (string(b[54:57]) == "FAT" || string(b[82:85]) == "FAT"):
 		return "vfat", "", nil
+	}
+	if b, err = readBtrfs(f); err != nil {
+		return "", "", fmt.Errorf("read superblock: %w", err)
+	}
+	if b != nil {
+		return "btrfs", formatUUID(b[btrfsFSIDOff:][:16]), nil // also where metadata bear another one: it is by fsid that it is mounted
 	}
 	return "", "", nil
 }

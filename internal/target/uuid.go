@@ -84,11 +84,11 @@ func changeIdentifier(d device, id [16]byte) (Identifier, error) {
 	case string(head[:4]) == "XFSB":
 		return changeXFS(d, head, id)
 	}
-	magic := make([]byte, 8)
-	if err := readFull(d, magic, btrfsOffset+64); err != nil {
+	b, err := readBtrfs(d)
+	switch {
+	case err != nil:
 		return Identifier{}, err
-	}
-	if string(magic) == "_BHRfS_M" {
+	case b != nil:
 		return changeBtrfs(d, id)
 	}
 	return Identifier{}, &KeptError{"", "no file system whose UUID can be changed (ext2, ext3, ext4, XFS, btrfs, swap, vfat)"}
