@@ -72,8 +72,8 @@ func (l *link) later(ctx context.Context, req *dhcpv4.DHCPv4) bool {
 				l.reply(req)
 				return
 			}
-			l.log.Warn("address is in use by a machine that did not get it from here", "address", addr, "its-mac", owner.String())
-			l.pool.drop(mac, addr)
+			l.log.Warn("address is in use by a machine without a lease of it", "address", addr, "its-mac", owner.String())
+			l.pool.drop(mac, addr, owner)
 			if addr, err = l.pool.offer(mac, netip.Addr{}); err != nil {
 				l.reply(req) // says why there is none
 				return
@@ -134,8 +134,8 @@ func (l *link) answer(req *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 	case dhcpv4.MessageTypeRelease:
 		l.pool.release(mac, toAddr(req.ClientIPAddr))
 	case dhcpv4.MessageTypeDecline:
-		if l.pool.drop(mac, wish) {
-			l.log.Warn("address is in use by a machine that did not get it from here", "address", wish, "noticed-by", mac)
+		if l.pool.drop(mac, wish, nil) {
+			l.log.Warn("address is in use by a machine without a lease of it", "address", wish, "noticed-by", mac)
 		}
 	}
 	return nil

@@ -194,6 +194,19 @@ func TestTwoInterfacesAtOneNetwork(t *testing.T) {
 	}
 }
 
+// startsAt is the address of a card for which the search in a pool of first to last starts at first.
+func startsAt(t *testing.T, first, last netip.Addr) string {
+	t.Helper()
+	for i := range byte(255) {
+		mac := net.HardwareAddr{2, 0, 0, 0, 0, i}
+		if a, err := newPool(first, last).offer(mac, netip.Addr{}); err == nil && a == first {
+			return mac.String()
+		}
+	}
+	t.Fatal("no address of a card begins there")
+	return ""
+}
+
 // An address that somebody else has, by whatever way, is not handed out.
 func TestAddressInUse(t *testing.T) {
 	t.Parallel()
@@ -203,18 +216,20 @@ func TestAddressInUse(t *testing.T) {
 	if err := l.startServer(t, Options{Interfaces: []string{"s0"}, HTTPPort: 8080, Range: "192.168.77.50-192.168.77.52"}); err != nil {
 		t.Fatal(err)
 	}
-	for i := range byte(255) {
-		mac := net.HardwareAddr{2, 0, 0, 0, 0, i}
-		first := netip.MustParseAddr("192.168.77.50")
-		if a, err := newPool(first, netip.MustParseAddr("192.168.77.52")).offer(mac, netip.Addr{}); err != nil || a != first {
-			continue
-		}
-		if ack, err := l.ask(t, nodeRequest(mac.String())); err != nil || ack.YourIPAddr.String() != "192.168.77.52" {
-			t.Errorf("%v, %v", ack, err)
-		}
-		return
+	first := netip.MustParseAddr("192.168.77.50")
+	r := nodeRequest(startsAt(t, first, first.Next().Next()))
+	if ack, err := l.ask(t, r); err != nil || ack.YourIPAddr.String() != "192.168.77.52" {
+		t.Errorf("%v, %v", ack, err)
 	}
-	t.Fatal("no address of a card begins there")
+	// The one that has it may have been given it before the server was started: to it the address is granted, and to nobody else.
+	mac := strings.TrimSpace(command(t, "ip", "netns", "exec", l.client, "cat", "/sys/class/net/c0/address"))
+	for mac, want := range map[string]bool{mac: true, macA: false} {
+		r := nodeRequest(mac)
+		r.Has = "192.168.77.50"
+		if _, err := l.ask(t, r); (err == nil) != want {
+			t.Errorf("%s: %v", mac, err)
+		}
+	}
 }
 
 // An address that the client itself has is its own.

@@ -168,7 +168,8 @@ type request struct {
 	Interface string
 	MAC       string
 	Options   map[uint8][]byte
-	Tries     int // a second each; 0: as many as a busy machine may need
+	Has       string // address of a client that was started again: it asks for no other (RFC 2131, section 4.3.2, INIT-REBOOT)
+	Tries     int    // a second each; 0: as many as a busy machine may need
 }
 
 // answer is the outcome for roleClient: an error, or the acknowledgement as on the wire.
@@ -178,7 +179,7 @@ type answer struct {
 	Ack   []byte
 }
 
-// ask runs a DHCP client in the client's namespace through DISCOVER, OFFER, REQUEST, ACK.
+// ask runs a DHCP client in the client's namespace through DISCOVER, OFFER, REQUEST, ACK, or the last two.
 func (l *lan) ask(t *testing.T, r request) (*dhcpv4.DHCPv4, error) {
 	t.Helper()
 	b, err := json.Marshal(r)
@@ -238,6 +239,21 @@ func obtain(r request) ([]byte, error) {
 	var mods []dhcpv4.Modifier
 	for code, value := range r.Options {
 		mods = append(mods, dhcpv4.WithGeneric(dhcpv4.GenericOptionCode(code), value))
+	}
+	if r.Has != "" {
+		ask, err := dhcpv4.New(append(mods, dhcpv4.WithHwAddr(mac), dhcpv4.WithMessageType(dhcpv4.MessageTypeRequest),
+			dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(net.ParseIP(r.Has))))...)
+		if err != nil {
+			return nil, err
+		}
+		ack, err := c.SendAndRead(context.Background(), c.RemoteAddr(), ask, nil)
+		switch {
+		case err != nil:
+			return nil, err
+		case ack.MessageType() != dhcpv4.MessageTypeAck:
+			return nil, fmt.Errorf("answered with %s", ack.MessageType())
+		}
+		return ack.ToBytes(), nil
 	}
 	lease, err := c.Request(context.Background(), mods...)
 	if err != nil {

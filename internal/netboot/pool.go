@@ -16,7 +16,7 @@ import (
 const (
 	leaseTime   = time.Hour
 	offerTime   = time.Minute      // an address offered and not taken is free again
-	declineTime = 10 * time.Minute // an address in use by someone unknown is left alone
+	declineTime = 10 * time.Minute // an address in use by someone without a lease is left alone
 	maxRange    = 1 << 16          // addresses: more would only cost memory
 )
 
@@ -92,11 +92,7 @@ func (p *pool) take(mac net.HardwareAddr, a netip.Addr) bool {
 	if !ok {
 		return false
 	}
-	if l := p.leases[off]; l != nil && l.mac == string(mac) {
-		l.expires, l.checked = p.now().Add(leaseTime), true
-		return true
-	}
-	if !p.free(off) {
+	if l := p.leases[off]; !p.free(off) && l.mac != string(mac) {
 		return false
 	}
 	p.bind(mac, off, p.now().Add(leaseTime))
@@ -130,8 +126,9 @@ func (p *pool) release(mac net.HardwareAddr, a netip.Addr) {
 	}
 }
 
-// drop takes a from mac, who found it in use, and hands it to nobody for a while.
-func (p *pool) drop(mac net.HardwareAddr, a netip.Addr) bool {
+// drop takes a from mac, for whom it was found in use, and hands it to nobody for a while but to owner, who may be unknown (nil): it may
+// have had its lease of a before the server was started.
+func (p *pool) drop(mac net.HardwareAddr, a netip.Addr, owner net.HardwareAddr) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.byMAC[string(mac)]
@@ -139,7 +136,10 @@ func (p *pool) drop(mac net.HardwareAddr, a netip.Addr) bool {
 		return false
 	}
 	delete(p.byMAC, l.mac)
-	l.mac, l.expires = "", p.now().Add(declineTime)
+	l.mac, l.expires, l.checked = string(owner), p.now().Add(declineTime), false
+	if owner != nil && p.byMAC[l.mac] == nil {
+		p.byMAC[l.mac] = l
+	}
 	return true
 }
 
@@ -150,13 +150,13 @@ func (p *pool) free(off uint32) bool {
 	return l == nil || !p.now().Before(l.expires)
 }
 
-// bind gives the free address at off to mac; with mu held.
+// bind gives the address at off, which is free or its own, to mac; with mu held.
 func (p *pool) bind(mac net.HardwareAddr, off uint32, until time.Time) netip.Addr {
-	if old := p.leases[off]; old != nil {
-		delete(p.byMAC, old.mac)
-	}
 	if old := p.byMAC[string(mac)]; old != nil {
 		delete(p.leases, old.off)
+	}
+	if old := p.leases[off]; old != nil && p.byMAC[old.mac] == old { // one that was dropped may be its owner's second
+		delete(p.byMAC, old.mac)
 	}
 	l := &lease{off: off, mac: string(mac), expires: until}
 	p.leases[off], p.byMAC[l.mac] = l, l

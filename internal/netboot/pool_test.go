@@ -85,6 +85,48 @@ func TestPoolIsStableAcrossRestarts(t *testing.T) {
 	}
 }
 
+// An address that was found in use is kept for the one who has it, and nobody else gets it for a while, or the address that one has besides.
+func TestPoolKeepsAddressInUseForOwner(t *testing.T) {
+	first, last := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	owner, other, third := testMAC(1), testMAC(2), testMAC(3)
+	for _, test := range []struct {
+		name    string
+		owner   net.HardwareAddr
+		second  bool // owner has the other address, too
+		granted bool
+	}{
+		{"one that lost its lease", owner, false, true},
+		{"one that has another lease", owner, true, true},
+		{"unknown", nil, false, false},
+	} {
+		p := newPool(first, last)
+		now := time.Unix(1000, 0)
+		p.now = func() time.Time { return now }
+		if test.second && !p.take(owner, last) {
+			t.Fatal("refused")
+		}
+		if a, err := p.offer(other, first); err != nil || a != first || !p.drop(other, a, test.owner) {
+			t.Fatalf("%s, %v", a, err)
+		}
+		if p.take(other, first) || p.take(third, first) {
+			t.Errorf("%s: the address was given to somebody else", test.name)
+		}
+		if got := p.take(owner, first); got != test.granted {
+			t.Errorf("%s: granted: %v", test.name, got)
+		}
+		now = now.Add(declineTime)
+		if got := p.take(third, first); got == test.granted {
+			t.Errorf("%s: given to another one later: %v", test.name, got)
+		}
+		if a, err := p.offer(other, netip.Addr{}); err != nil || a != last {
+			t.Errorf("%s: the other address is not free: %s, %v", test.name, a, err)
+		}
+		if len(p.byMAC) != len(p.leases) {
+			t.Errorf("%s: %d machines have %d addresses", test.name, len(p.byMAC), len(p.leases))
+		}
+	}
+}
+
 func TestRanges(t *testing.T) {
 	for _, test := range []struct{ subnet, spec, want string }{
 		{"192.168.77.1/24", "", "192.168.77.1-192.168.77.254"},
