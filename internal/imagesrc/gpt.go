@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 
@@ -25,6 +26,7 @@ const (
 type gptHeader struct {
 	at, alternate, array int64 // LBA
 	arrayBytes           int64
+	arrayCRC             uint32
 }
 
 // findGPT returns the sector size that a GPT on the disk was made for, 0 when there is none. The copy at the end
@@ -71,11 +73,15 @@ func (d *disk) readGPTHeader(lba int64) (*gptHeader, error) {
 	array := binary.LittleEndian.Uint64(b[72:])
 	h := &gptHeader{
 		at: int64(binary.LittleEndian.Uint64(b[24:])), alternate: int64(binary.LittleEndian.Uint64(b[32:])),
-		array: int64(array), arrayBytes: entries * gptEntrySize,
+		array: int64(array), arrayBytes: entries * gptEntrySize, arrayCRC: binary.LittleEndian.Uint32(b[88:]),
 	}
+	crc := binary.LittleEndian.Uint32(b[16:])
+	clear(b[16:20]) // it counts as zero
 	switch {
 	case string(b[:8]) != gptMagic:
 		return nil, errors.New("no signature")
+	case crc32.ChecksumIEEE(b) != crc:
+		return nil, errors.New("its checksum is wrong")
 	case h.at != lba:
 		return nil, fmt.Errorf("it calls itself LBA %d but is at %d", h.at, lba)
 	case entrySize != gptEntrySize:
@@ -132,14 +138,19 @@ func (d *disk) reserve(lba, sectors int64) {
 	}
 }
 
-// reserveBackup keeps the backup GPT, which has its array in front of the header, out of the data.
+// reserveBackup keeps the backup GPT, which has its array right in front of the header, out of the data, if it is whole: of a header
+// that is a left-over nothing says that what it calls its array is one.
 func (d *disk) reserveBackup(lba int64) bool {
 	h, err := d.readGPTHeader(lba)
-	if err != nil || h.alternate != 1 || h.array*int64(d.sector)+h.arrayBytes > lba*int64(d.sector) {
+	if err != nil || h.alternate != 1 {
 		return false
 	}
-	d.reserve(lba, 1)
-	d.reserve(h.array, (h.arrayBytes+int64(d.sector)-1)/int64(d.sector))
+	sectors := (h.arrayBytes + int64(d.sector) - 1) / int64(d.sector)
+	array := make([]byte, h.arrayBytes)
+	if _, err := d.r.ReadAt(array, h.array*int64(d.sector)); err != nil || h.array+sectors != lba || crc32.ChecksumIEEE(array) != h.arrayCRC {
+		return false
+	}
+	d.reserve(h.array, sectors+1)
 	return true
 }
 

@@ -3,8 +3,10 @@ package imagesrc
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"strings"
 	"testing"
 
@@ -249,11 +251,28 @@ func TestOldGPT(t *testing.T) {
 		t.Errorf("the partition is not copied to its end: %v", s.Extents())
 	}
 
-	// One that is not whole is no GPT's.
+	// One that is not whole is no GPT's, wherever it says that its array is: boot code lies in front of the first partition.
 	runInput(t, "label: dos\nstart=1MiB, size=24MiB, type=83\n", "sfdisk", "-q", "--wipe", "never", path)
-	filetest.Write(t, path, 64*mib-512+24, make([]byte, 8))
-	if s = open(t, path, Options{}); !covered(s.Extents(), 64*mib-512, 512) || !strings.Contains(fmt.Sprint(s.Notes()), "behind the last partition") {
-		t.Errorf("extents %v, notes %q", s.Extents(), s.Notes())
+	filetest.Write(t, path, 512, bytes.Repeat([]byte("boot"), 60*128))
+	array := crc32.ChecksumIEEE(filetest.Read(t, path, 2*512, 128*128))
+	for name, damage := range map[string]func(header []byte){
+		"no place of its own": func(h []byte) { clear(h[24:32]) },
+		"array elsewhere":     func(h []byte) { binary.LittleEndian.PutUint64(h[72:], 2) },
+		"array elsewhere, checksums": func(h []byte) {
+			binary.LittleEndian.PutUint64(h[72:], 2)
+			binary.LittleEndian.PutUint32(h[88:], array)
+			clear(h[16:20])
+			binary.LittleEndian.PutUint32(h[16:], crc32.ChecksumIEEE(h[:92]))
+		},
+		"array overwritten": func([]byte) { filetest.Write(t, path, 64*mib-33*512, []byte("data")) },
+	} {
+		filetest.Write(t, path, 64*mib-33*512, backup)
+		header := bytes.Clone(backup[32*512:])
+		damage(header)
+		filetest.Write(t, path, 64*mib-512, header)
+		if s = open(t, path, Options{}); !covered(s.Extents(), 64*mib-512, 512) || !covered(s.Extents(), 512, 60*512) || !strings.Contains(fmt.Sprint(s.Notes()), "behind the last partition") {
+			t.Errorf("%s: extents %v, notes %q", name, s.Extents(), s.Notes())
+		}
 	}
 }
 
