@@ -69,7 +69,8 @@ func (r *Result) addMetainfo() {
 }
 
 // Fill sets the fields of m that Write knows. MinDiskSize, when it is 0, becomes the end of the last used byte or
-// partition, with room for a backup GPT behind it. The other fields are the caller's: Created, SectorSize, Table, Boot.
+// partition, with room for a backup GPT behind it; Marshal refuses it where the source does not have that room. The other fields are the
+// caller's: Created, SectorSize, Table, Boot.
 func (r *Result) Fill(m *Manifest) {
 	m.FormatVersion, m.Name, m.DiskSize = FormatVersion, r.Name, r.DiskSize
 	m.Layout, m.PieceLength, m.FrameLength = r.Layout, r.PieceLength, r.FrameLength
@@ -84,10 +85,10 @@ func (r *Result) Fill(m *Manifest) {
 	for _, p := range m.Table.Partitions {
 		end = max(end, p.Start+p.Length)
 	}
+	m.MinDiskSize = min(ceilDiv(end, sector)*sector, m.DiskSize) // a file may end within a sector
 	if m.Table.Kind == TableGPT {
-		end += sector + max(16384, sector) // header and 128 entries of 128 bytes (UEFI 2.10, 5.3.1)
+		m.MinDiskSize += sector + max(16384, sector) // header and 128 entries of 128 bytes (UEFI 2.10, 5.3.1)
 	}
-	m.MinDiskSize = min(ceilDiv(end, sector)*sector, m.DiskSize)
 }
 
 // writer is the pipeline: walker → workers → packer → sinks.

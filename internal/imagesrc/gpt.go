@@ -19,7 +19,8 @@ const (
 	gptEntrySize = 128
 	maxGPTEntry  = 4096 // entries in an array: 512 KiB
 
-	gptArrayBytes = 128 * gptEntrySize // the usual array, and the least that UEFI asks for
+	gptEntries    = 128                       // in the arrays of a target: the usual ones, and the least that UEFI asks for
+	gptArrayBytes = gptEntries * gptEntrySize // of a target
 )
 
 // gptHeader is the part of a GPT header (UEFI 2.10, 5.3.2) that says where things are.
@@ -179,10 +180,25 @@ func (d *disk) gptPartitions(t *gpt.Table) error {
 			return fmt.Errorf("partition %d overlaps the GPT itself", p.Number)
 		}
 	}
-	// A target gets arrays of 128 entries at both ends: nothing else may be copied there.
-	array := int64(gptArrayBytes / d.sector)
-	d.reserve(2, array)
-	d.reserve(int64(limit)-array-1, array+1)
+	return d.reserveTarget()
+}
+
+// reserveTarget keeps free what the GPT of a target takes, whose arrays have 128 entries whatever those of this disk have. It refuses
+// partitions for which that leaves no entry or no place.
+func (d *disk) reserveTarget() error {
+	sector, array := int64(d.sector), int64(gptArrayBytes/d.sector)
+	first, end := 2+array, d.size/sector-1-array
+	for _, p := range d.table.Partitions {
+		switch {
+		case p.Number > gptEntries:
+			return fmt.Errorf("partition number %d: a target gets a GPT of %d entries", p.Number, gptEntries)
+		case p.Start < first*sector || p.Start+p.Length > end*sector:
+			return fmt.Errorf("partition %d lies at LBA %d to %d: on a target the GPT leaves %d to %d of as many, its arrays have %d entries",
+				p.Number, p.Start/sector, (p.Start+p.Length)/sector-1, first, end-1, gptEntries)
+		}
+	}
+	d.reserve(0, first)
+	d.reserve(end, array+2) // and what is no whole sector
 	return nil
 }
 

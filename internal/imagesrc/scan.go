@@ -174,9 +174,6 @@ func (d *disk) checkPartitions(list []imagefmt.Partition) error {
 	var last *imagefmt.Partition
 	for i := range sorted {
 		p := &sorted[i]
-		if p.Number > imagefmt.MaxPartitions { // a GPT can have more slots than a manifest can number
-			return fmt.Errorf("partition number %d, the limit is %d", p.Number, imagefmt.MaxPartitions)
-		}
 		if p.Start < int64(d.sector) || p.Length <= 0 || p.Length > d.size || p.Start > d.size-p.Length {
 			return fmt.Errorf("partition %d lies at bytes %d+%d, the disk has %d: the disk or file is cut short, or the table is damaged",
 				p.Number, p.Start, p.Length, d.size)

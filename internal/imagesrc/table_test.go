@@ -344,12 +344,39 @@ func TestEBRFlags(t *testing.T) {
 	}
 }
 
-// TestPartitionNumber: a number that no manifest can hold is refused before the disk is read.
-func TestPartitionNumber(t *testing.T) {
-	d := &disk{sector: 512, size: 64 * mib}
-	for number, bad := range map[int]bool{256: false, 257: true} {
-		if err := d.checkPartitions([]imagefmt.Partition{{Number: number, Start: mib, Length: mib}}); (err != nil) != bad {
-			t.Errorf("%d: %v", number, err)
+// TestGPTOfOtherLength: a target gets arrays of 128 entries, so what needs more, or lies where they will be, is refused before the disk is read.
+func TestGPTOfOtherLength(t *testing.T) {
+	const last = 8*mib/512 - 1
+	for _, c := range []struct {
+		name    string
+		entries int
+		script  string
+		err     string
+	}{
+		{"a long array, low numbers", 256, "1: start=2048, size=2048\n128: start=4096, size=2048\n", ""},
+		{"a number too high", 256, "1: start=2048, size=2048\n129: start=4096, size=2048\n", "partition number 129: a target gets a GPT of 128 entries"},
+		{"a short array, usual places", 8, fmt.Sprintf("2: start=34, size=%d\n", last-32-34), ""},
+		{"where the first array will be", 8, "1: start=2048, size=2048\n3: start=33, size=100\n", "partition 3 lies at LBA 33 to 132: on a target the GPT leaves 34 to 16350 of as many"},
+		{"where the last array will be", 8, fmt.Sprintf("5: start=2048, size=%d\n", last-31-2048), "partition 5 lies at LBA 2048 to 16351: on a target the GPT leaves 34 to 16350 of as many"},
+	} {
+		path := sfdisk(t, 8*mib, 512, fmt.Sprintf("label: gpt\ntable-length: %d\nfirst-lba: %d\n%s", c.entries, 2+c.entries/4, c.script))
+		s, err := Open(t.Context(), path, Options{})
+		if c.err == "" {
+			if err != nil {
+				t.Errorf("%s: %v", c.name, err)
+				continue
+			}
+			wantSame(t, path, s)
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %v, want %s", c.name, err, c.err)
+		}
+		if s := open(t, path, Options{AllBlocks: true}); s.Table().Kind != imagefmt.TableNone || used(s) != s.Size() {
+			t.Errorf("%s: AllBlocks: %+v, %d bytes", c.name, s.Table(), used(s))
 		}
 	}
 }
