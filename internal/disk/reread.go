@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,28 +50,29 @@ func (d *Device) RereadTable() error {
 
 // addMissing brings the kernel's partitions to what the table says, where it did not do so itself: those with the place
 // or size of an older table go (a loop device made without partitions keeps what was added by hand, even when it is detached), those
-// that are not there come.
+// that are not there come. What a table other than a GPT does not list (an extended partition, one that lies in another, one of an older table)
+// goes where it is in the way of one that comes: the kernel adds none that shares a sector with another.
 func (d *Device) addMissing(sys string) error {
-	want := map[string]imagefmt.Partition{}
+	want := map[int]imagefmt.Partition{}
 	for _, p := range d.table.Partitions {
 		if !p.Extended() {
-			want[strconv.Itoa(p.Number)] = p
+			want[p.Number] = p
 		}
 	}
-	for _, name := range partitions(sys) {
-		n := attr(sys, name, "partition")
-		p, listed := want[n]
-		if !listed && d.table.Kind != imagefmt.TableGPT {
-			continue // an extended one, or one that lies in another
+	stale := slices.DeleteFunc(shownPartitions(sys), func(s imagefmt.Partition) bool {
+		p, listed := want[s.Number]
+		right := listed && s.Start == p.Start && s.Length == p.Length
+		if right {
+			delete(want, s.Number)
 		}
-		where := attr(sys, name, "start") + "+" + attr(sys, name, "size")
-		if listed && where == fmt.Sprintf("%d+%d", p.Start/512, p.Length/512) { // sysfs always counts in 512 bytes
-			delete(want, n)
+		return right
+	})
+	for _, s := range stale {
+		if _, listed := want[s.Number]; !listed && d.table.Kind != imagefmt.TableGPT && !inTheWay(s, want) {
 			continue
 		}
-		p.Number, _ = strconv.Atoi(n)
-		if err := d.blkpg(unix.BLKPG_DEL_PARTITION, p); err != nil {
-			return &IOError{d.path, "remove old partition " + n, -1, err}
+		if err := d.blkpg(unix.BLKPG_DEL_PARTITION, s); err != nil {
+			return &IOError{d.path, fmt.Sprintf("remove old partition %d", s.Number), -1, err}
 		}
 	}
 	for _, p := range want {
@@ -79,6 +81,26 @@ func (d *Device) addMissing(sys string) error {
 		}
 	}
 	return nil
+}
+
+// shownPartitions are those that the kernel shows, with number, start and length.
+func shownPartitions(sys string) (all []imagefmt.Partition) {
+	for _, name := range partitions(sys) {
+		field := func(file string) int64 { return number(attr(sys, name, file), 0) }
+		// sysfs always counts in 512 bytes
+		all = append(all, imagefmt.Partition{Number: int(field("partition")), Start: field("start") * 512, Length: field("size") * 512})
+	}
+	return all
+}
+
+// inTheWay says whether a partition shares a byte with one of those that come.
+func inTheWay(s imagefmt.Partition, come map[int]imagefmt.Partition) bool {
+	for _, p := range come {
+		if p.Start < s.Start+s.Length && s.Start < p.Start+p.Length {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *Device) blkpg(op int32, p imagefmt.Partition) error {
