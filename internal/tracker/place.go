@@ -90,11 +90,12 @@ func (t *Topology) judge(now time.Time, n *node) {
 	}
 	for range maxClimb {
 		if n.pos == 0 {
+			t.judgeFeeder(now, n)
 			return
 		}
 		p := n.seg.nodes[t.shape.feeder(n.pos)]
-		if p.Complete || n.slow || n.Done <= t.estimate(now, p)+t.margin() || (p.rate == 0 && now.Sub(p.seen) > t.Interval()/4) {
-			return // not ahead, or nobody knows what that one has by now
+		if !t.isAhead(now, n, p) {
+			return
 		}
 		if !p.slow && !t.portIsFine(p) && p.samples > 0 && p.rate < slowShare*n.fetchRate && t.lead(now, p) > leastLead {
 			t.slow(now, p)
@@ -103,6 +104,27 @@ func (t *Topology) judge(now time.Time, n *node) {
 			n.seg.swap(n, p)
 			t.dirty = true
 		}
+	}
+}
+
+// isAhead says whether n has overtaken p, which feeds it: not if nobody knows what that one has by now.
+func (t *Topology) isAhead(now time.Time, n, p *node) bool {
+	return !p.Complete && !n.slow && n.Done > t.estimate(now, p)+t.margin() && (p.rate != 0 || now.Sub(p.seen) <= t.Interval()/4)
+}
+
+// judgeFeeder judges the node of another segment that feeds n, the head of its own. Their places are not swapped: each is in its
+// rack. In a chain a slow disk sinks from trial to trial to the end of its rack, and there it holds back all racks that come after.
+func (t *Topology) judgeFeeder(now time.Time, n *node) {
+	s := n.seg.parent
+	if s == nil || s.at >= n.seg.at || len(s.nodes) == 0 {
+		return
+	}
+	p := s.nodes[len(s.nodes)-1]
+	if n.seg.group == headGroup {
+		p = s.head()
+	}
+	if (p.Busy || p.direct) && !p.slow && t.isAhead(now, n, p) && p.rate < slowShare*n.fetchRate && t.lead(now, p) > leastLead {
+		t.slow(now, p)
 	}
 }
 
@@ -148,7 +170,7 @@ func (t *Topology) place(now time.Time, n *node) (p Place) {
 	if !n.Stalled && (len(ups) == 0 || len(n.ups) == 0 || ups[0] != n.ups[0]) {
 		n.helpUntil = time.Time{} // help was against another upstream; the seeder as help or on trial would be kept behind any
 	}
-	if len(ups) == 1 && ups[0].seg == n.seg {
+	if len(ups) == 1 && (ups[0].seg == n.seg || ups[0].Busy || ups[0].direct) {
 		ups, seeder = t.try(now, n, ups)
 	}
 	if now.Before(n.helpUntil) {
@@ -266,20 +288,25 @@ func (t *Topology) group(now time.Time, n *node, p *segment, group int, ups []*n
 // try adds the upstream of a node's upstream while the latter is on trial.
 func (t *Topology) try(now time.Time, n *node, ups []*node) (_ []*node, seeder bool) {
 	u := ups[0]
-	if u.Complete || n.slow || (t.shape != chain && t.compared) {
+	inTree := t.shape != chain && t.compared
+	if u.Complete || n.slow || inTree && !u.Busy {
 		return ups, false
 	}
 	if !now.Before(u.trial.until) {
 		if !t.suspect(now, n, u) {
 			return ups, false
 		}
-		if !u.slow && !u.direct && u.rate < verySlow*t.usual() && t.lead(now, u) > t.muchLead() {
+		share := verySlow
+		if inTree && u.Busy {
+			share = slowShare // it says so itself
+		}
+		if !u.slow && !u.direct && u.rate < share*t.usual() && t.lead(now, u) > t.muchLead() {
 			// No time for a trial. If it is its upstream that sends slowly, that will be found then.
 			t.slow(now, u)
 			t.plan(now)
 			return t.upstreams(now, n, ups[:0])
 		}
-		if now.Before(u.trial.after) {
+		if now.Before(u.trial.after) || inTree && !u.direct { // in a tree a trial would cost all below; on the first node all hangs
 			return ups, false
 		}
 		t.counts.Trials++

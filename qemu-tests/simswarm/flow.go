@@ -40,7 +40,7 @@ func newFlows(m Model, peers []peer, racks int) flows {
 		in: make([]link, racks), out: make([]link, racks),
 	}
 	for i, p := range peers {
-		f.up[i].cap, f.down[i].cap = p.up*step, p.down*step
+		f.up[i].cap, f.down[i].cap = p.up*step, p.down*p.disk*step
 	}
 	f.up[len(peers)].cap = m.rate(m.Server) * step
 	uplink := m.rate(m.Port) * float64(m.Rack) / m.Oversub * step
@@ -192,7 +192,8 @@ func (f *flows) settle(s *sim, x *flow) {
 // burst is the rate at which a whole piece comes to a node: what its port and the other's share of
 // its port let through, however seldom that has one.
 func (f *flows) burst(s *sim, x *flow) float64 {
-	return min(f.down[x.to].cap, f.up[x.from].cap/float64(max(1, f.up[x.from].takers))) / s.step.Seconds()
+	p := &s.peers[x.to]
+	return min(f.down[x.to].cap/p.disk, f.up[x.from].cap/float64(max(1, f.up[x.from].takers))) / s.step.Seconds()
 }
 
 func byStart(peers []peer) []int32 {

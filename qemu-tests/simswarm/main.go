@@ -45,6 +45,11 @@ func run(args []string, out, errOut io.Writer) error {
 	fs.Float64Var(&m.Die, "die", 0, "share of nodes that die on the way")
 	fs.Float64Var(&m.Slow, "slow", 0, "share of slow nodes")
 	fs.Float64Var(&m.SlowRate, "slow-rate", 0.25, "their rate ÷ the others' rate")
+	fs.Float64Var(&m.Disks, "disks", 0, "share of nodes whose disk alone is as slow")
+	fs.Func("slow-disk", "`NUMBERS` of nodes whose disk alone is as slow, from 0", func(list string) (err error) {
+		m.SlowDisk, err = parseNumbers(list)
+		return err
+	})
 	fs.Float64Var(&m.Tells, "tells", 0, "share of the slow nodes whose port tells its speed")
 	fs.Uint64Var(&m.Seed, "seed", 1, "of the random numbers")
 	fs.DurationVar(&m.Limit, "limit", time.Hour, "longest simulated time")

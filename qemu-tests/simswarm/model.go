@@ -23,6 +23,8 @@ type Model struct {
 	Die      float64       `json:"die"`      // share of nodes that lose power on the way
 	Slow     float64       `json:"slow"`     // share of nodes with a slow port and disk
 	SlowRate float64       `json:"slowRate"` // of the ordinary rate
+	Disks    float64       `json:"disks"`    // share of nodes whose disk alone is slow
+	SlowDisk []int         `json:"slowDisk"` // and these
 	Tells    float64       `json:"tells"`    // share of the slow nodes that know it: their port says its speed
 	Limit    time.Duration `json:"limit"`    // of simulated time
 
@@ -39,6 +41,7 @@ type Costs struct {
 	Start     time.Duration `json:"start"`     // from the node's start to its first announce: manifest, index
 	Finish    time.Duration `json:"finish"`    // from the last piece to done: fsync
 	Queue     int64         `json:"queue"`     // bytes under request from each upstream
+	Unwritten int64         `json:"unwritten"` // bytes that wait for a disk when a node says that it is slow
 	Stall     time.Duration `json:"stall"`     // silence after which a node asks for help, or that of StallPieces pieces
 	// FirstStall is the same before the first byte.
 	FirstStall  time.Duration `json:"firstStall"`
@@ -51,7 +54,7 @@ func defaultCosts() Costs {
 	return Costs{
 		Wire: 1.052, HopPieces: 1.2, HopFixed: 4 * time.Millisecond,
 		Start: 150 * time.Millisecond, Finish: 50 * time.Millisecond,
-		Queue: 512 << 10, Stall: 750 * time.Millisecond, FirstStall: 3 * time.Second, StallPieces: 12, Poll: time.Second,
+		Queue: 512 << 10, Unwritten: 16 << 20, Stall: 750 * time.Millisecond, FirstStall: 3 * time.Second, StallPieces: 12, Poll: time.Second,
 		Noise: 0.1,
 	}
 }
@@ -67,7 +70,7 @@ func (m Model) check() error {
 		{m.Port > 0 && m.Server > 0, "rates"},
 		{m.Image > 0 && m.Piece > 0 && m.Image/m.Piece < 1<<24, "image and piece"},
 		{m.Storm >= 0 && m.Limit > 0, "times"},
-		{m.Die >= 0 && m.Die < 1 && m.Slow >= 0 && m.Slow <= 1 && m.SlowRate > 0, "shares"},
+		{m.Die >= 0 && m.Die < 1 && m.Slow >= 0 && m.Slow <= 1 && m.SlowRate > 0 && m.Disks >= 0 && m.Disks <= 1, "shares"},
 		{m.Costs.Wire >= 1 && m.Costs.HopPieces >= 0 && m.Costs.HopFixed > 0 && m.Costs.Poll > 0, "costs"},
 	} {
 		if !c.ok {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"swarmboot/internal/tracker"
@@ -35,6 +36,7 @@ type peer struct {
 	tells   bool    // it knows that its port is slow
 	up      float64 // pieces a second
 	down    float64
+	disk    float64       // of down, what the disk takes
 	start   time.Duration // first announce
 	dies    time.Duration
 	ended   time.Duration // last piece
@@ -103,12 +105,15 @@ func (s *sim) make(i int) {
 	p := &s.peers[i]
 	s.names[i] = fmt.Sprintf("n%d", i)
 	p.rack = i / m.Rack
-	p.up, p.down = m.rate(m.Port), m.rate(m.Port)
+	p.up, p.down, p.disk = m.rate(m.Port), m.rate(m.Port), 1
 	if s.rng.Float64() < m.Slow {
 		p.slow = true
 		p.up *= m.SlowRate
 		p.down *= m.SlowRate
 		p.tells = s.rng.Float64() < m.Tells
+	}
+	if slices.Contains(m.SlowDisk, i) || m.Disks > 0 && s.rng.Float64() < m.Disks {
+		p.slow, p.disk = true, m.SlowRate
 	}
 	at := time.Duration(s.rng.Float64() * float64(m.Storm))
 	if m.Ordered {
@@ -188,6 +193,7 @@ func (s *sim) tell(i int) {
 		Complete: p.state == finished, Stalled: s.stalled(p), Speed: int(s.m.Port / 1e6), Left: s.m.Image - int64(p.done)*s.m.Piece,
 		Rate: int64(p.burst * float64(s.m.Piece) * (1 + s.m.Costs.Noise*s.rng.NormFloat64())),
 	}
+	r.Busy = s.busy(p)
 	if p.tells {
 		r.Speed = int(s.m.Port * s.m.SlowRate / 1e6)
 	}
@@ -218,6 +224,20 @@ func (s *sim) tell(i int) {
 		p.ups = append(p.ups, seederID)
 	}
 	s.delay(p)
+}
+
+// busy says that more waits for a slow disk than a node holds. The flow into it is as slow as the disk from the start; what would wait
+// is what others could have sent since.
+func (s *sim) busy(p *peer) bool {
+	if p.disk == 1 || p.state != fetching {
+		return false
+	}
+	for _, u := range p.ups {
+		if offer(s, u) > p.done+float64(s.m.Costs.Unwritten/s.m.Piece) {
+			return true
+		}
+	}
+	return false
 }
 
 // stalled says that nothing came for a while: longer before the first byte, when the swarm has still to fill.

@@ -21,6 +21,7 @@ func troubles() []trouble {
 		{"2 % die", func(m *Model) { m.Die = 0.02 }},
 		{"5 % slow", func(m *Model) { m.Slow = 0.05 }},
 		{"5 % slow, they know", func(m *Model) { m.Slow, m.Tells = 0.05, 1 }},
+		{"2 % slow disks", func(m *Model) { m.Disks = 0.02 }},
 		{"all start in 60 s", func(m *Model) { m.Storm = time.Minute }},
 		{"slow, die, 60 s", func(m *Model) { m.Slow, m.Die, m.Storm = 0.05, 0.02, time.Minute }},
 	}
