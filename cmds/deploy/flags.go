@@ -76,7 +76,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	f.BoolVar(&c.json, "json", false, "print every report as one line of JSON")
 	f.BoolVar(&c.cmdline, "cmdline", false, "take everything from the swarmboot.* parameters in "+cmdlinePath+"; other options override")
 	f.StringVar(&createSize, "create-size", "", "make DISK as a sparse file of `SIZE` (bytes, or with K, M, G, T) if it does not exist")
-	f.StringVar(&c.settled, "settled", "", "write what is to follow, with what the node's profile says, as JSON to `FILE`")
+	f.StringVar(&c.settled, "settled", "", "write what is to follow, with what the node's profile says, and a last report that the server did not get, as JSON to `FILE`")
 	f.BoolVar(&verbose, "v", false, "log what the swarm does")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

@@ -85,6 +85,9 @@ func (c *config) writeSettled(res *deploy.Result) error {
 		return nil
 	}
 	s := event.Settled{Then: res.Then, OnError: res.OnError}
+	if !res.Told {
+		s.Unsent = &res.Last
+	}
 	if res.Planned {
 		s.Action = string(params.ActionPlan)
 	}

@@ -83,6 +83,7 @@ type Options struct {
 // Result is what a finished run did.
 type Result struct {
 	Last        event.Progress // the last report: steps, counters
+	Told        bool           // the server got it
 	KexecLoaded bool           // a kernel is loaded; false with Then "kexec" when the running kernel forbids it: reboot instead
 	Planned     bool           // it was a dry run: nothing was written
 	Then        string         // what is to follow: Options.Then, or what the node's profile says
@@ -122,7 +123,7 @@ type step struct {
 }
 
 // Run deploys an image to a disk of this machine and calls report at every change and once a second.
-// Its errors carry the exit codes of package cli; the server has been told of them when it returns.
+// Its errors carry the exit codes of package cli; Result.Told says whether the server has heard of them when it returns.
 func Run(ctx context.Context, o Options, report func(event.Progress)) (*Result, error) {
 	c, err := newClient(o.Server)
 	if err != nil {
@@ -141,7 +142,7 @@ func Run(ctx context.Context, o Options, report func(event.Progress)) (*Result, 
 		e.o.Logger.Warn("left by an earlier run", "err", err) // if it matters the disk is said to be in use
 	}
 	err = e.rep.follow(ctx, e.steps(), e.undo)
-	return &Result{Last: e.rep.snapshot(), KexecLoaded: e.loaded, Then: e.o.Then, OnError: e.o.OnError, Planned: e.o.Plan}, err
+	return &Result{Last: e.rep.snapshot(), Told: e.rep.told, KexecLoaded: e.loaded, Then: e.o.Then, OnError: e.o.OnError, Planned: e.o.Plan}, err
 }
 
 func (o *Options) fill() error {

@@ -28,6 +28,7 @@ type reporter struct {
 	local func(event.Progress)
 	start time.Time
 	end   event.Phase // of a run that went well
+	told  bool        // the server got the last report
 	wake  chan struct{}
 	leave chan struct{}       // closed when the server lets a seeding node go
 	where func() event.Switch // nil: not known

@@ -45,7 +45,8 @@ func (r *reporter) follow(ctx context.Context, steps []step, undo func()) error 
 	if ctx.Err() != nil || cli.Code(err) == cli.CodeUnreachable {
 		limit /= 4 // somebody waits for the end, or nobody listens
 	}
-	if perr := r.final(context.WithoutCancel(ctx), limit); perr != nil {
+	perr := r.final(context.WithoutCancel(ctx), limit)
+	if r.told = perr == nil; !r.told {
 		r.say(fmt.Sprintf("the server was not told of the end: %v", perr))
 	}
 	return err

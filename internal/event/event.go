@@ -149,9 +149,12 @@ type Reply struct {
 	Leave bool `json:"leave"`
 }
 
-// Settled is what cmds/deploy tells process 1 with --settled: what is to follow, by the command line and the node's profile.
+// Settled is what cmds/deploy tells process 1 with --settled: what is to follow, by the command line and the node's profile, and what
+// the server was not told.
 type Settled struct {
 	Then    string `json:"then"`
 	OnError string `json:"onError"`
 	Action  string `json:"action,omitempty"` // "plan": it was a dry run
+
+	Unsent *Progress `json:"unsent,omitempty"` // the last report, when the server did not get it
 }
