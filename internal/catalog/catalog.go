@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/durable"
 )
 
 // Poll is how often the directory is read.
@@ -79,8 +80,9 @@ type Status struct {
 // Options of a catalog.
 type Options struct {
 	Dir    string
-	Poll   time.Duration // 0 = Poll
-	Settle time.Duration // 0 = Settle
+	Folder *durable.Folder // Dir as it has to stay: Run ends with durable.ErrReplaced when it is another one; nil = any
+	Poll   time.Duration   // 0 = Poll
+	Settle time.Duration   // 0 = Settle
 	Logger *slog.Logger
 
 	// Remember is a file in which images that were found right are kept, so that a restarted server need not read those
@@ -162,7 +164,7 @@ func New(o Options) (*Catalog, error) {
 	return c, nil
 }
 
-// Run watches the directory until ctx ends, then withdraws every image.
+// Run watches the directory until ctx ends or it is another one, then withdraws every image.
 func (c *Catalog) Run(ctx context.Context) error {
 	defer c.withdrawAll()
 	defer c.abandon()
@@ -177,6 +179,9 @@ func (c *Catalog) Run(ctx context.Context) error {
 			c.finish(ctx, r)
 		case <-poll.C:
 			err := c.scan()
+			if errors.Is(err, durable.ErrReplaced) {
+				return fmt.Errorf("images: %w", err)
+			}
 			text := ""
 			if err != nil {
 				text = err.Error()
@@ -241,6 +246,9 @@ func (c *Catalog) Get(name string) (*Image, bool) {
 // there and lists what is new.
 func (c *Catalog) scan() error {
 	found, err := c.find()
+	if serr := c.o.Folder.Same(); serr != nil { // asked after it was read: what another one holds must not be taken for its images
+		return serr
+	}
 	if err != nil {
 		return err
 	}

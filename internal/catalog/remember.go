@@ -79,6 +79,9 @@ func (c *Catalog) remember(name, infoHash string, before [3]stamp) {
 	c.known[name] = remembered{InfoHash: infoHash, Files: before}
 	b, err := json.MarshalIndent(c.known, "", " ")
 	if err == nil {
+		err = c.o.Folder.Same()
+	}
+	if err == nil {
 		err = durable.MkdirAll(filepath.Dir(c.o.Remember))
 	}
 	if err == nil {

@@ -62,6 +62,10 @@ func (s *server) script(r web.BootRequest) (string, error) {
 		return netboot.LocalScript(fmt.Sprintf("%s was deployed here on %s; booting from the disk. To deploy again: swarmboot status --redeploy %s",
 			d.Image, d.Time.Format("2006-01-02 15:04 MST"), r.MAC)), nil
 	}
+	if err := s.folder.Same(); err != nil {
+		// The catalog finds it at its next look, and the server ends. Whose list this folder's is nobody knows.
+		return netboot.WaitScript(r.Base, err.Error()), nil
+	}
 	return s.deployScript(r.Base, s.catalog.List())
 }
 

@@ -61,6 +61,7 @@ type Options struct {
 // server is one run.
 type server struct {
 	Options
+	folder  *durable.Folder // of the images
 	catalog *catalog.Catalog
 	nodes   *web.Nodes
 	tracker *tracker.Tracker
@@ -100,12 +101,16 @@ func Run(ctx context.Context, o Options) (err error) {
 // open makes every part, netboot last: it answers machines at once.
 func (s *server) open(ctx context.Context) error {
 	var err error
-	if s.catalog, err = catalog.New(catalog.Options{Dir: s.Images, Logger: s.Logger, Poll: s.Poll, Settle: s.Settle,
+	// Before anything in it is read: machines and their server get power together, and the file system of the images may be mounted last.
+	if s.folder, err = durable.OpenFolder(s.Images); err != nil {
+		return fmt.Errorf("image directory: %w", err)
+	}
+	if s.catalog, err = catalog.New(catalog.Options{Dir: s.Images, Folder: s.folder, Logger: s.Logger, Poll: s.Poll, Settle: s.Settle,
 		Remember: filepath.Join(s.Images, ".swarmboot", "checked.json"), Ready: s.ready, Gone: s.gone}); err != nil {
 		return err
 	}
 	state := filepath.Join(s.Images, ".swarmboot", "nodes.json")
-	if s.nodes, err = web.NewNodes(web.NodesOptions{File: state, Logger: s.Logger}); err != nil {
+	if s.nodes, err = web.NewNodes(web.NodesOptions{File: state, Folder: s.folder, Logger: s.Logger}); err != nil {
 		return err
 	}
 	s.tracker = tracker.New(tracker.Options{Logger: s.Logger})
@@ -191,10 +196,14 @@ func (s *server) close() error {
 	if s.seeder != nil {
 		s.seeder.Close()
 	}
+	var err error
 	if s.nodes != nil {
-		return s.nodes.Save()
+		err = s.nodes.Save()
 	}
-	return nil
+	if s.folder != nil {
+		s.folder.Close()
+	}
+	return err
 }
 
 // ready puts an image into the swarm.

@@ -68,9 +68,8 @@ func makeImage(t *testing.T, dir, name string) [20]byte {
 	return res.InfoHash
 }
 
-// start runs a server on loopback and returns its URL; it is ended and must
-// have ended well when the test is over, or when stop is called.
-func start(t *testing.T, o Options) (base string, stop func()) {
+// launch runs a server on loopback and returns its URL, what ends it, and how it has ended.
+func launch(t *testing.T, o Options) (base string, cancel func(), done chan error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	up, done := make(chan net.Addr, 1), make(chan error, 1)
@@ -79,6 +78,20 @@ func start(t *testing.T, o Options) (base string, stop func()) {
 	o.Logger = slog.New(slog.DiscardHandler)
 	o.Listening = func(a net.Addr) { up <- a }
 	go func() { done <- Run(ctx, o) }()
+	select {
+	case a := <-up:
+		return "http://" + a.String(), cancel, done
+	case err := <-done:
+		t.Fatalf("server did not start: %v", err)
+	}
+	return "", nil, nil
+}
+
+// start runs a server on loopback and returns its URL; it is ended and must
+// have ended well when the test is over, or when stop is called.
+func start(t *testing.T, o Options) (base string, stop func()) {
+	t.Helper()
+	base, cancel, done := launch(t, o)
 	var ended bool
 	stop = func() {
 		if ended {
@@ -92,14 +105,7 @@ func start(t *testing.T, o Options) (base string, stop func()) {
 		http.DefaultClient.CloseIdleConnections()
 	}
 	t.Cleanup(stop)
-	select {
-	case a := <-up:
-		return "http://" + a.String(), stop
-	case err := <-done:
-		ended = true
-		t.Fatalf("server did not start: %v", err)
-	}
-	return "", nil
+	return base, stop
 }
 
 func get(t *testing.T, url string) string {
@@ -316,22 +322,11 @@ func TestDeployedIsSavedAtTheEnd(t *testing.T) {
 	for _, mended := range []bool{true, false} {
 		dir := t.TempDir()
 		state := filepath.Join(dir, ".swarmboot")
-		ctx, cancel := context.WithCancel(t.Context())
-		up, done := make(chan net.Addr, 1), make(chan error, 1)
-		go func() {
-			done <- Run(ctx, Options{Images: dir, HTTP: "127.0.0.1:0", BTListen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler), Listening: func(a net.Addr) { up <- a }})
-		}()
-		var url string
-		select {
-		case a := <-up:
-			url = "http://" + a.String() + "/api/v1/nodes"
-		case err := <-done:
-			t.Fatal(err)
-		}
+		base, cancel, done := launch(t, Options{Images: dir})
 		if err := os.WriteFile(state, nil, 0o600); err != nil { // in place of the folder
 			t.Fatal(err)
 		}
-		resp, err := http.Post(url, "application/json", strings.NewReader(`{"node":"n","run":"r","image":"debian","phase":"done"}`)) //nolint:noctx // it has no end to wait for
+		resp, err := http.Post(base+"/api/v1/nodes", "application/json", strings.NewReader(`{"node":"n","run":"r","image":"debian","phase":"done"}`)) //nolint:noctx // it has no end to wait for
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"swarmboot/internal/durable"
 	"swarmboot/internal/event"
 )
 
@@ -45,6 +46,7 @@ type NodesOptions struct {
 	// File keeps what was deployed where, so that a restarted server does not
 	// deploy machines again; "" keeps it in memory only.
 	File   string
+	Folder *durable.Folder // the folder that File was in when it was read: it is written in no other one; nil = in any
 	Logger *slog.Logger
 	Now    func() time.Time // nil = time.Now
 }

@@ -40,6 +40,9 @@ func (t *Nodes) Save() error {
 
 	b, err := json.MarshalIndent(all, "", "  ")
 	if err == nil {
+		err = t.o.Folder.Same() // else the list of another server's machines would be lost, or this one be written where a mount hides it
+	}
+	if err == nil {
 		err = durable.MkdirAll(filepath.Dir(t.o.File))
 	}
 	if err == nil {

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"swarmboot/internal/durable"
 	"swarmboot/internal/event"
 )
 
@@ -109,5 +111,51 @@ func TestRedeployThatCannotBeSaved(t *testing.T) {
 	makeRoom()
 	if err := n.Save(); err != nil {
 		t.Error(err)
+	}
+}
+
+// What lies at the path of the folder later may be another server's: its list must not be replaced by this one.
+func TestListIsNotWrittenInAnotherFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "images")
+	file := filepath.Join(dir, ".swarmboot", "nodes.json")
+	folder := func(list string) {
+		err := os.MkdirAll(filepath.Dir(file), 0o755)
+		if err == nil {
+			err = os.WriteFile(file, []byte(list), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	folder("{}")
+	f, err := durable.OpenFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	n, err := NewNodes(NodesOptions{File: file, Folder: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	update(t, n, event.Progress{Run: "r", Phase: event.PhaseDone})
+	if err := os.Rename(dir, dir+".old"); err != nil {
+		t.Fatal(err)
+	}
+	is := func(want error) {
+		t.Helper()
+		p := event.Progress{Node: fmt.Sprint("n", n.changes), Run: "r", Phase: event.PhaseDone}
+		if err := n.Update(p, ""); !errors.Is(err, ErrNotSaved) || !errors.Is(err, want) {
+			t.Errorf("%v", err)
+		}
+	}
+	is(os.ErrNotExist)
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a folder was made: %v", err)
+	}
+	const others = `{"another":{"image":"debian"}}`
+	folder(others)
+	is(durable.ErrReplaced)
+	if b, err := os.ReadFile(file); err != nil || string(b) != others {
+		t.Errorf("%s %v", b, err)
 	}
 }

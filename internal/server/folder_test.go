@@ -1,0 +1,116 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"swarmboot/internal/durable"
+)
+
+const deployed = `{"52:54:00:00:00:0a":{"image":"debian","run":"r","time":"2026-01-02T03:04:05Z"}}`
+
+// imagesFolder makes a folder with an image and a machine that was deployed.
+func imagesFolder(t *testing.T) (dir, list string) {
+	t.Helper()
+	dir = t.TempDir()
+	makeImage(t, dir, "debian")
+	list = filepath.Join(dir, ".swarmboot", "nodes.json")
+	err := os.Mkdir(filepath.Dir(list), 0o755)
+	if err == nil {
+		err = os.WriteFile(list, []byte(deployed), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, list
+}
+
+// mount shows the folder dir at point until the test is over, or unmount is called.
+func mount(t *testing.T, dir, point string) (unmount func()) {
+	t.Helper()
+	if err := unix.Mount(dir, point, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	var gone bool
+	unmount = func() {
+		if !gone {
+			gone = true
+			if err := unix.Unmount(point, unix.MNT_DETACH); err != nil { // the server has files open in it
+				t.Error(err)
+			}
+		}
+	}
+	t.Cleanup(unmount)
+	return unmount
+}
+
+// endsReplaced asks the server until it ends, which has to be because of its folder, or there is an answer with part in it, which it returns.
+func endsReplaced(t *testing.T, done chan error, ask func() (*http.Response, error), part string) string {
+	t.Helper()
+	for {
+		select {
+		case err := <-done:
+			if !errors.Is(err, durable.ErrReplaced) {
+				t.Errorf("it ended with: %v", err)
+			}
+			http.DefaultClient.CloseIdleConnections()
+			return ""
+		default:
+		}
+		resp, err := ask()
+		if err != nil {
+			continue // it is ending
+		}
+		b, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if strings.Contains(resp.Status+string(b), part) {
+			return string(b)
+		}
+	}
+}
+
+// After a power cut the server may come up before the file system of the images: what it finds there later has a list of deployed machines
+// that it has not read.
+func TestImagesAreMountedLate(t *testing.T) {
+	real, list := imagesFolder(t)
+	point := t.TempDir()
+	base, cancel, done := launch(t, Options{Images: point})
+	defer cancel()
+	const ask = "/boot/script?mac=52-54-00-00-00-0a"
+	waitFor(t, base+ask, "no image is ready")
+	mount(t, real, point)
+	if bad := endsReplaced(t, done, func() (*http.Response, error) { return http.Get(base + ask) }, "swarmboot.image="); bad != "" { //nolint:noctx // the server ends
+		t.Errorf("a machine of the list that was not read is overwritten:\n%s", bad)
+	}
+	if b, err := os.ReadFile(list); err != nil || string(b) != deployed {
+		t.Errorf("%s %v", b, err)
+	}
+}
+
+func TestImagesGoAway(t *testing.T) {
+	real, list := imagesFolder(t)
+	point := t.TempDir()
+	unmount := mount(t, real, point)
+	base, cancel, done := launch(t, Options{Images: point})
+	defer cancel()
+	unmount()
+	report := func() (*http.Response, error) {
+		return http.Post(base+"/api/v1/nodes", "application/json", strings.NewReader(`{"node":"n","run":"r","image":"debian","phase":"done"}`)) //nolint:noctx // the server ends
+	}
+	if bad := endsReplaced(t, done, report, "200 OK"); bad != "" {
+		t.Error("a deployment counts as saved")
+	}
+	if entries, err := os.ReadDir(point); err != nil || len(entries) > 0 {
+		t.Errorf("on the bare mount point: %v %v", entries, err)
+	}
+	if b, err := os.ReadFile(list); err != nil || string(b) != deployed {
+		t.Errorf("%s %v", b, err)
+	}
+}
