@@ -39,7 +39,7 @@ Disks, of each candidate one set or more:
               named, nor disks that hold a partition which this layout keeps elsewhere
   count       "2", "4..", "2..4", "0..2"; 1 unless given. More that match are refused, unless pick: smallest, largest or first
   equal       disks of one size (within 1 %), kind, transport and sector size
-  wipe        none, discard or zero: what becomes of the old bytes
+  wipe        none, discard or zero: what becomes of the old bytes. With discard and zero a deployment that was cut off begins anew
   recreate    md arrays that the disks belong to may be stopped and overwritten (here or at an array)
   then one of
   scale       the image's own table: last (its last partition grown), proportional (all grown that can be), exact (as it is;

@@ -38,10 +38,9 @@ type planned struct {
 	image  *mapped
 	look   look // into the image before it is fetched; nil: nobody can
 
-	resumed bool // there may be pieces of the image on the disks
-	shown   bool // the kernel sees partitions that the disks do not list yet
-	whole   bool // everything is there, verified
-	closed  bool
+	shown  bool // the kernel sees partitions that the disks do not list yet
+	whole  bool // everything is there, verified
+	closed bool
 }
 
 // newPlanned opens the disks.
@@ -67,16 +66,16 @@ func newPlanned(m *imagefmt.Manifest, plan *layout.Plan, say func(string)) (*pla
 	return w, nil
 }
 
-// unfinished says whether every disk that bytes of the image go to has the table that stageTable leaves.
+// unfinished says whether every disk that bytes of the image go to has the table that stageTable leaves. One that is to be cleared counts as if
+// it had not: the table does not tell how far that had come, nor for which plan, and what a disk returns after a discard may change.
 func (w *planned) unfinished() bool {
 	found := false
 	for _, i := range w.imageDisks() {
-		if d := w.disks[i]; !isStaged(d.dev, d.staged()) {
+		if d := w.disks[i]; d.clears() || !isStaged(d.dev, d.staged()) {
 			return false
 		}
 		found = true
 	}
-	w.resumed = found
 	return found
 }
 

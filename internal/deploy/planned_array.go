@@ -129,13 +129,13 @@ func (e *engine) assemble(ctx context.Context) error {
 }
 
 // fresh are the places of new partitions on disk i. Members of arrays are left out: an array that a run which was cut off has made
-// is taken as it is, and md.Create looks at everything else.
+// is taken as it is, and md.Create looks at everything else. Not so on disks that are cleared: a discard may leave the superblocks of some members.
 func (w *planned) fresh(i int) (places []imagefmt.Extent) {
 	for _, p := range w.disks[i].Table.Partitions {
 		member := slices.ContainsFunc(w.arrays, func(a *plannedArray) bool {
 			return slices.Contains(slices.Concat(a.Members, a.Spares), layout.Ref{Disk: i, Array: -1, Partition: p.Number})
 		})
-		if !member && !slices.Contains(w.disks[i].Kept, p.Number) {
+		if (!member || w.disks[i].clears()) && !slices.Contains(w.disks[i].Kept, p.Number) {
 			places = append(places, imagefmt.Extent{Off: p.Start, Len: p.Length})
 		}
 	}

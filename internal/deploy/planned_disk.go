@@ -50,6 +50,9 @@ func (d *plannedDisk) staged() imagefmt.Table {
 	return t
 }
 
+// clears says whether the old bytes of the disk are discarded or zeroed.
+func (d *plannedDisk) clears() bool { return d.Wipe != disk.WipeNone && d.Wipe != "" }
+
 // extent is where partition n lies, for 0 the disk.
 func (d *plannedDisk) extent(n int) (imagefmt.Extent, error) {
 	if n == 0 {
@@ -76,8 +79,7 @@ func (w *planned) wipe(ctx context.Context) error {
 		if len(cleared) > 0 {
 			w.say(d.Disk.Path + ": cleared: " + strings.Join(cleared, ", "))
 		}
-		// A run that goes on where another was cut off finds there what that one has written.
-		if d.Wipe == disk.WipeNone || d.Wipe == "" || w.resumed {
+		if !d.clears() {
 			continue
 		}
 		if len(kept) > 0 {

@@ -113,7 +113,11 @@ func TestFresh(t *testing.T) {
 	if got := w.fresh(0); !slices.Equal(got, []imagefmt.Extent{{Off: 20 * mib, Len: 8 * mib}}) {
 		t.Errorf("%v, want the second partition", got)
 	}
-	w.disks[0].Kept = []int{2}
+	w.disks[0].Wipe = disk.WipeDiscard
+	if got := w.fresh(0); !slices.Equal(got, []imagefmt.Extent{{Off: 2 * mib, Len: 16 * mib}, {Off: 20 * mib, Len: 8 * mib}}) {
+		t.Errorf("%v of a disk that is cleared, want both partitions", got)
+	}
+	w.disks[0].Wipe, w.disks[0].Kept = disk.WipeNone, []int{2}
 	if got := w.fresh(0); len(got) > 0 {
 		t.Errorf("%v, though it is kept", got)
 	}

@@ -1,9 +1,12 @@
 package deploy
 
 import (
+	"bytes"
 	"testing"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/disk"
+	"swarmboot/internal/filetest"
 )
 
 // TestUnfinished: a disk is recognized between the first table and the last, by the image's own identity.
@@ -46,5 +49,45 @@ func TestUnfinished(t *testing.T) {
 			}
 			want("finished", false)
 		})
+	}
+}
+
+// A run that was cut off, or failed, while it cleared a disk leaves the table of one that was cut off later, and so does one for another layout or
+// image: the next one clears the disk, and all of it.
+func TestClearedAgain(t *testing.T) {
+	junk := bytes.Repeat([]byte{0xee}, mib)
+	const free = 40 * mib
+	for mode, clears := range map[disk.WipeMode]bool{disk.WipeNone: false, disk.WipeDiscard: true, disk.WipeZero: true} {
+		plan := planOn(sparseFile(t, 64*mib))
+		d := &plan.Disks[0]
+		d.Wipe, d.Kept, plan.Contents = mode, []int{2}, plan.Contents[:1]
+		old := d.Table
+		old.Partitions = old.Partitions[1:]
+		dev := openDisk(t, d.Disk.Path)
+		if err := disk.WriteTable(dev, old); err != nil {
+			t.Fatal(err)
+		}
+		if err := dev.Close(); err != nil {
+			t.Fatal(err)
+		}
+		filetest.Write(t, d.Disk.Path, free, junk)
+		filetest.Write(t, d.Disk.Path, d.Table.Partitions[1].Start, junk)
+		w, err := newPlanned(rootedImage(), plan, func(string) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { w.close() }) //nolint:errcheck // a test's own
+		if got := w.unfinished(); got == clears {
+			t.Errorf("wipe: %s: unfinished is %v", mode, got)
+		}
+		if err := w.wipe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := filetest.Read(t, d.Disk.Path, free, mib); bytes.Equal(got, junk) == clears || clears && !allZero(got) {
+			t.Errorf("wipe: %s: there is %x...", mode, got[:16])
+		}
+		if !bytes.Equal(filetest.Read(t, d.Disk.Path, d.Table.Partitions[1].Start, mib), junk) {
+			t.Errorf("wipe: %s: what is kept has changed", mode)
+		}
 	}
 }
