@@ -39,6 +39,7 @@ func (n *node) boot() {
 		cfg.Server = "http://" + net.JoinHostPort(network.Server.String(), defaultPort)
 		n.say("server %s, from the DHCP server", cfg.Server)
 	}
+	n.server = cfg.Server
 	if err != nil {
 		n.fail(cfg, network, err, false)
 		return

@@ -23,7 +23,8 @@ const (
 	lastWords = 5 * time.Second // for what the engine printed before it ended
 )
 
-// deploy runs the node engine and waits for it. told says whether the engine can be taken to have told the server of its failure.
+// deploy runs the node engine and waits for it. told says whether the engine has told the server of its failure; what it could not
+// tell is in n.unsent.
 func (n *node) deploy(cfg *params.Config, network *netup.Net) (told bool, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -46,13 +47,16 @@ func (n *node) deploy(cfg *params.Config, network *netup.Net) (told bool, err er
 		n.guard("console", func() { last = n.con.copy(r) })
 	}()
 	status := <-ended
-	settle(cfg, settledPath)
-	select {
-	case last := <-lines:
-		return verdict(status, last)
-	case <-time.After(lastWords): // somebody else still holds the pipe
-		return verdict(status, "unknown")
+	s := settle(cfg, settledPath)
+	if s != nil && status.Exited() {
+		n.unsent = s.Unsent
 	}
+	last := "unknown"
+	select {
+	case last = <-lines:
+	case <-time.After(lastWords): // somebody else still holds the pipe
+	}
+	return verdict(status, s, last)
 }
 
 // nodeID is what the server calls this machine: by the interface that the firmware booted from, where that is known, because
@@ -65,16 +69,16 @@ func nodeID(boot, lease net.HardwareAddr) string {
 	return lease.String()
 }
 
-// settle takes over what the node's profile on the server makes of then=, onerror= and action=. Without it, as after a crash of the
-// engine, the command line holds.
-func settle(cfg *params.Config, path string) {
+// settle takes over what the node's profile on the server makes of then=, onerror= and action=, and returns the engine's words. Without
+// them, as after a crash of the engine, it is nil, and the command line holds.
+func settle(cfg *params.Config, path string) *event.Settled {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return
+		return nil
 	}
 	var s event.Settled
 	if err := json.Unmarshal(b, &s); err != nil {
-		return
+		return nil
 	}
 	p := params.Profile{Parameters: map[string]string{}}
 	for name, v := range map[string]string{"then": s.Then, "onerror": s.OnError, "action": s.Action} {
@@ -83,20 +87,17 @@ func settle(cfg *params.Config, path string) {
 		}
 	}
 	_ = p.Apply(cfg, nil) // values that are none leave the command line's
+	return &s
 }
 
-// verdict turns the engine's end into an error; last is the last line that it printed.
-func verdict(status unix.WaitStatus, last string) (told bool, err error) {
+// verdict turns the engine's end into an error; s is what it has settled, nil when it did not come so far: parameters that are none, or
+// a crash. last is the last line that it printed.
+func verdict(status unix.WaitStatus, s *event.Settled, last string) (told bool, err error) {
 	switch {
 	case status.Signaled():
 		return false, fmt.Errorf("deploy was killed by signal %d (%s); last line: %s", status.Signal(), status.Signal(), last)
 	case status.ExitStatus() == cli.CodeDone:
 		return true, nil
-	case status.ExitStatus() == cli.CodeUsage || status.ExitStatus() == cli.CodeUnreachable:
-		told = false
-	default:
-		told = true
 	}
-	// A crash of the Go run time ends with 2, as bad parameters do: the server hears of both from here.
-	return told, cli.WithCode(status.ExitStatus(), fmt.Errorf("deploy ended with code %d: %s", status.ExitStatus(), last))
+	return s != nil && s.Unsent == nil, cli.WithCode(status.ExitStatus(), fmt.Errorf("deploy ended with code %d: %s", status.ExitStatus(), last))
 }

@@ -76,11 +76,15 @@ func (n *node) end(how int) {
 	}
 }
 
-// fail shows the error, tells the server unless the engine has (told) or there is no network, and does what onerror= says.
+// fail shows the error, tells the server unless the engine has (told) or there is no network, and does what onerror= says. A server that
+// does not answer is told on while the shell runs.
 func (n *node) fail(cfg *params.Config, network *netup.Net, err error, told bool) {
 	n.say("error: %v", err)
-	if !told && network != nil && cfg.Server != "" {
-		if rerr := report(cfg, network, n.where(), err); rerr != nil {
+	if !told && network != nil && n.server != "" {
+		if n.unsent == nil {
+			n.unsent = failure(cfg, network, n.where(), err)
+		}
+		if rerr := n.tell(reportTries, reportPause); rerr != nil {
 			n.say("tell the server: %v", rerr)
 		}
 	}

@@ -23,6 +23,9 @@ type node struct {
 	children *children
 	loader   *drivers.Loader
 
+	unsent *event.Progress // the last report of the node, while the server has not got it
+	server string          // its base URL; "" as long as there is no network
+
 	switchPath string // where the engine finds the switch
 	switchMu   sync.Mutex
 	switchAt   event.Switch

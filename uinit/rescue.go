@@ -15,6 +15,10 @@ var environment = []string{"PATH=/bbin:/sbin", "HOME=/root", "TERM=linux", "USER
 
 // rescue runs a shell on every console, again when it ends, for ever.
 func (n *node) rescue() {
+	if p := n.unsent; p != nil {
+		n.unsent = nil
+		go n.guard("report", func() { n.tellOn(p, reportPause, deploysByHand) })
+	}
 	n.say("rescue shell; \"poweroff\" or \"shutdown reboot\" ends it")
 	names := n.con.names
 	if len(names) == 0 {

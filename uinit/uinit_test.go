@@ -86,26 +86,33 @@ func TestNext(t *testing.T) {
 // oneReaper: a second one in the same process would take the first one's children away.
 var oneReaper = sync.OnceValue(newChildren)
 
-// The engine's end decides who tells the server: an engine that was killed cannot have.
+// The engine's word decides who tells the server, whatever its code is: one that was killed or has crashed said none.
 func TestVerdict(t *testing.T) {
 	c := oneReaper()
-	for script, want := range map[string]struct {
-		told bool
-		code int
-		text string
+	sent, unsent := &event.Settled{}, &event.Settled{Unsent: &event.Progress{}}
+	for _, tt := range []struct {
+		script string
+		s      *event.Settled
+		told   bool
+		code   int
+		text   string
 	}{
-		"exit 0":     {true, cli.CodeDone, ""},
-		"exit 3":     {true, cli.CodeDisk, "code 3: no disk"},
-		"exit 7":     {false, cli.CodeUnreachable, "code 7"},
-		"kill -9 $$": {false, cli.CodeOther, "signal 9"},
+		{"exit 0", sent, true, cli.CodeDone, ""},
+		{"exit 3", sent, true, cli.CodeDisk, "code 3: no disk"},
+		{"exit 3", unsent, false, cli.CodeDisk, "code 3: no disk"},
+		{"exit 5", unsent, false, cli.CodeIO, "code 5"},
+		{"exit 7", sent, true, cli.CodeUnreachable, "code 7"},
+		{"exit 7", unsent, false, cli.CodeUnreachable, "code 7"},
+		{"exit 2", nil, false, cli.CodeUsage, "code 2"},
+		{"kill -9 $$", sent, false, cli.CodeOther, "signal 9"},
 	} {
-		ended, err := c.start(exec.Command("/bin/sh", "-c", script))
+		ended, err := c.start(exec.Command("/bin/sh", "-c", tt.script))
 		if err != nil {
 			t.Fatal(err)
 		}
-		told, err := verdict(<-ended, "no disk")
-		if told != want.told || cli.Code(err) != want.code || err != nil && !strings.Contains(err.Error(), want.text) {
-			t.Errorf("%s: told %v, code %d, %v", script, told, cli.Code(err), err)
+		told, err := verdict(<-ended, tt.s, "no disk")
+		if told != tt.told || cli.Code(err) != tt.code || err != nil && !strings.Contains(err.Error(), tt.text) {
+			t.Errorf("%s, %+v: told %v, code %d, %v", tt.script, tt.s, told, cli.Code(err), err)
 		}
 	}
 }
@@ -172,7 +179,9 @@ func TestSettle(t *testing.T) {
 			}
 		}
 		cfg := params.Default()
-		settle(cfg, path)
+		if s := settle(cfg, path); (s != nil) != json.Valid([]byte(tt.text)) {
+			t.Errorf("%q: %+v", tt.text, s)
+		}
 		if cfg.Then != tt.then || cfg.OnError != tt.onError || (cfg.Action == params.ActionPlan) != strings.Contains(tt.text, "plan") {
 			t.Errorf("%q: then %s, onerror %s, action %s", tt.text, cfg.Then, cfg.OnError, cfg.Action)
 		}
