@@ -183,7 +183,7 @@ func (s *Session) announceLoop() {
 		if asked == "" && s.complete() && !s.toldDone {
 			asked = "completed"
 		}
-		a, err := s.announce(s.ctx, asked, announceTimeout, s.lostUpstreams(ups)...)
+		a, err := s.announce(s.ctx, asked, announceTimeout, ups)
 		wait := retry
 		if err == nil {
 			event, retry = "", minInterval
@@ -208,7 +208,7 @@ func (s *Session) announceLoop() {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), stoppedTimeout)
 	defer cancel()
-	if _, err := s.announce(ctx, "stopped", stoppedTimeout); err != nil {
+	if _, err := s.announce(ctx, "stopped", stoppedTimeout, nil); err != nil {
 		s.log.Debug("tracker", "event", "stopped", "err", err)
 	}
 }
@@ -242,8 +242,8 @@ func (s *Session) pause(wait time.Duration) bool {
 	}
 }
 
-// announce tells the tracker how far this node is, and which of the peers that it named are gone.
-func (s *Session) announce(ctx context.Context, event string, timeout time.Duration, lost ...netip.AddrPort) (answer, error) {
+// announce tells the tracker how far this node is, and which of the peers that it named are gone or send bad pieces.
+func (s *Session) announce(ctx context.Context, event string, timeout time.Duration, ups upstreams) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	st := s.Stats()
@@ -273,8 +273,11 @@ func (s *Session) announce(ctx context.Context, event string, timeout time.Durat
 	if r := s.gauge.read(); r > 0 {
 		v.Set("sb_rate", strconv.FormatInt(r, 10))
 	}
-	for _, a := range lost {
+	for _, a := range s.lostUpstreams(ups) {
 		v.Add("sb_lost", a.String())
+	}
+	for _, a := range s.badUpstreams(ups) {
+		v.Add("sb_bad", a.String())
 	}
 	return s.announcer.do(ctx, v)
 }

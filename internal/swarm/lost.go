@@ -39,6 +39,18 @@ func (u upstreams) lost(connected []netip.AddrPort, now time.Time) (lost []netip
 	return lost
 }
 
+// badUpstreams are the named peers that were turned away for bad pieces.
+func (s *Session) badUpstreams(u upstreams) (bad []netip.AddrPort) {
+	s.blame.mu.Lock()
+	defer s.blame.mu.Unlock()
+	for a := range u {
+		if s.blame.banned[a.Addr().String()] {
+			bad = append(bad, a)
+		}
+	}
+	return bad
+}
+
 // lostUpstreams are the named peers that the tracker should know to be gone.
 func (s *Session) lostUpstreams(u upstreams) []netip.AddrPort {
 	if s.complete() || len(u) == 0 {

@@ -122,11 +122,11 @@ func (b *blame) wrong(piece int) (err *CorruptError, times int, ban *torrent.Pee
 	return err, b.failures[piece], ban
 }
 
-// bannedAny says whether a peer was turned away, and for what if nobody else has sent a good piece since.
-func (b *blame) bannedAny() (bool, *CorruptError) {
+// corrupt says for what a peer was turned away, if nobody else has sent a good piece since.
+func (b *blame) corrupt() *CorruptError {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.banned) > 0, b.last
+	return b.last
 }
 
 func fromServer(pc *torrent.PeerConn) bool {
@@ -206,8 +206,7 @@ func (s *Session) stalled() bool {
 
 // needsHelp says whether the tracker should name more upstreams.
 func (s *Session) needsHelp() bool {
-	banned, _ := s.blame.bannedAny()
-	return s.stalled() || banned && !s.complete()
+	return s.stalled() || s.blame.corrupt() != nil && !s.complete()
 }
 
 // writing says whether the disk is what everything waits for.
@@ -267,7 +266,7 @@ func (s *Session) hopeless() error {
 		return nil
 	}
 	peers := len(s.torrent.Load().PeerConns())
-	_, last := s.blame.bannedAny()
+	last := s.blame.corrupt()
 	if last != nil && peers == 0 && quiet > noSourceWait {
 		return last
 	}

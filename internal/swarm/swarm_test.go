@@ -3,6 +3,12 @@ package swarm
 import (
 	"crypto/sha1"
 	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -137,8 +143,17 @@ func TestCorruptIndex(t *testing.T) {
 // TestBadUpstream: a node that serves rubbish is turned away and the image comes from elsewhere.
 func TestBadUpstream(t *testing.T) {
 	t.Parallel()
-	im := makeImage(t, 8<<20, 256<<10, imagefmt.Verbatim)
-	r := newRig(t, im, SeederOptions{})
+	im := makeImage(t, 24<<20, 256<<10, imagefmt.Verbatim)
+	r := newRig(t, im, SeederOptions{UploadRate: 6 << 20})
+	var mu sync.Mutex
+	var said []url.Values
+	listen := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		mu.Lock()
+		said = append(said, q.URL.Query())
+		mu.Unlock()
+		r.tracker.ServeHTTP(w, q)
+	}))
+	defer listen.Close()
 	evil := &memFile{b: append([]byte(nil), im.payload.b...)}
 	for i := int64(im.manifest.IndexPieces()) * im.manifest.PieceLength; i < int64(len(evil.b)); i += 1000 {
 		evil.b[i] ^= 1
@@ -153,11 +168,23 @@ func TestBadUpstream(t *testing.T) {
 	}
 	r.announceAs("evil", "127.0.0.77", bad.Port())
 	target := im.blank()
-	s := r.join(2, target, nil)
+	s := r.join(2, target, func(o *NodeOptions) { o.Announce = listen.URL + "/announce" })
 	mustWait(t, s)
 	im.check(t, target)
 	if st := s.Stats(); st.HashFailures == 0 || st.FromServer == 0 {
 		t.Errorf("stats: %+v", st)
+	}
+	// The tracker hears of it, and once pieces come from elsewhere the node needs no help any more: that is a second
+	// source, which costs all others.
+	mu.Lock()
+	defer mu.Unlock()
+	told := slices.IndexFunc(said, func(v url.Values) bool {
+		return v.Get("sb_bad") == net.JoinHostPort("127.0.0.77", strconv.Itoa(bad.Port()))
+	})
+	if told < 0 || !slices.ContainsFunc(said[told:], func(v url.Values) bool {
+		return v.Get("sb_done") != "0" && v.Get("left") != "0" && v.Get("sb_stall") == ""
+	}) {
+		t.Errorf("it announced %v", said)
 	}
 }
 

@@ -1,6 +1,9 @@
 package tracker
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 const (
 	// helpFor is how long a node that reported a stall keeps its additional upstream: taken away
@@ -125,6 +128,20 @@ func (t *Topology) judgeFeeder(now time.Time, n *node) {
 	}
 	if (p.Busy || p.direct) && !p.slow && t.isAhead(now, n, p) && p.rate < slowShare*n.fetchRate && t.lead(now, p) > leastLead {
 		t.slow(now, p)
+	}
+}
+
+// turnAway puts nodes behind all others, for good, that have sent bad pieces to n: their memory or network card is broken, and whoever
+// comes behind them would need another source too. A node that says so of many is the one that is broken.
+func (t *Topology) turnAway(now time.Time, n *node, bad []netip.AddrPort) {
+	for _, a := range bad {
+		u := t.addrs[a]
+		if u == nil || u == n || u.seg == nil || u.Complete || u.slow && u.sender || n.blames >= believed {
+			continue
+		}
+		n.blames++
+		u.sender = true
+		t.slow(now, u)
 	}
 }
 

@@ -40,6 +40,7 @@ type request struct {
 	speed     int              // sb_speed: of the port, Mbit/s
 	rate      int64            // sb_rate: bytes per second while pieces came
 	lost      []netip.AddrPort // sb_lost, once for each
+	bad       []netip.AddrPort // sb_bad, likewise
 }
 
 var errQuery = errors.New("query too long")
@@ -143,13 +144,20 @@ func (r *request) setOwn(key, v string) error {
 		}
 		r.rate = min(n, maxRate)
 	case "sb_lost":
-		a, err := netip.ParseAddrPort(v)
-		if err != nil {
-			return errors.New("malformed sb_lost")
-		}
-		if len(r.lost) < maxLost {
-			r.lost = append(r.lost, netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port()))
-		}
+		return addAddress(&r.lost, key, v)
+	case "sb_bad":
+		return addAddress(&r.bad, key, v)
+	}
+	return nil
+}
+
+func addAddress(to *[]netip.AddrPort, key, v string) error {
+	a, err := netip.ParseAddrPort(v)
+	if err != nil {
+		return fmt.Errorf("malformed %s", key)
+	}
+	if len(*to) < maxLost {
+		*to = append(*to, netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port()))
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package tracker
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -214,6 +215,37 @@ func TestHelpEndsWithItsUpstream(t *testing.T) {
 	l.top.Announce(l.now, l.report(2)) // overtakes
 	if p := l.top.Announce(l.now, r); p.Seeder || indexOf(p) != 2 {
 		t.Errorf("behind another one: %+v", p)
+	}
+}
+
+// TestBadSender: a node that sends bad pieces goes behind all others and stays there, however fast it is. One that says so of everybody
+// is not believed for long.
+func TestBadSender(t *testing.T) {
+	l := sixRunning(t)
+	r := l.report(2)
+	r.Bad = []netip.AddrPort{numbered(1)}
+	if p := l.top.Announce(l.now, r); indexOf(p) != 0 || len(p.Upstreams) != 1 || p.Seeder {
+		t.Errorf("its follower takes from %+v", p)
+	}
+	for range 10 {
+		l.round(6)
+	}
+	if !l.place[0].Seeder {
+		t.Errorf("the first node takes from %+v", l.place[0])
+	}
+	for i, from := range map[int]int{2: 0, 3: 2, 4: 3, 5: 4, 1: 5} {
+		if p := l.place[i]; len(p.Upstreams) != 1 || indexOf(p) != from || p.Seeder {
+			t.Errorf("node %d takes from %+v, want %d", i, p, from)
+		}
+	}
+	slowed := l.top.Counts().Slowed
+	for i := range 4 {
+		r := l.report(5)
+		r.Bad = []netip.AddrPort{numbered([]int{0, 2, 3, 4}[i])}
+		l.top.Announce(l.now, r)
+	}
+	if n := l.top.Counts().Slowed - slowed; n != believed {
+		t.Errorf("%d nodes were put aside for one", n)
 	}
 }
 

@@ -38,6 +38,7 @@ type Report struct {
 	Received int64            // bytes of pieces that came since it joined; 0 if it does not say
 	Rate     int64            // bytes a second while pieces came lately, pauses between them left out; 0: too few came
 	Lost     []netip.AddrPort // upstreams that ended the connection or cannot be reached
+	Bad      []netip.AddrPort // upstreams that were turned away for bad pieces
 }
 
 // Place is where a node should take the image from.
@@ -140,6 +141,7 @@ type node struct {
 	stalledAt  time.Time // the first of them
 	helpUntil  time.Time
 	losses     int   // reports of upstreams that it lost
+	blames     int   // upstreams that were found bad on its word
 	avoid      *node // it lost the connection to this one
 	avoidUntil time.Time
 	trial      trial
@@ -202,6 +204,7 @@ func (t *Topology) Announce(now time.Time, r Report) Place {
 		t.told(n, nil, false)
 		return Place{}
 	}
+	t.turnAway(now, n, r.Bad)
 	t.judge(now, n)
 	t.plan(now)
 	p := t.place(now, n)
@@ -238,7 +241,7 @@ func (t *Topology) update(now time.Time, n *node, r Report) {
 		n.ups[0].lost = true
 	}
 	lost := false
-	for _, a := range r.Lost {
+	for _, a := range slices.Concat(r.Lost, r.Bad) {
 		if up := t.addrs[a]; up != nil && up != n {
 			up.lost = up.lost || n.losses < believed
 			n.avoid, n.avoidUntil, lost = up, now.Add(avoidFor), true
@@ -252,7 +255,7 @@ func (t *Topology) update(now time.Time, n *node, r Report) {
 	t.speeds.count(n, r.Speed)
 	n.calls++
 	t.measure(now, n, r)
-	r.Lost = nil
+	r.Lost, r.Bad = nil, nil
 	n.Report, n.seen, n.alive, n.lost = r, now, t.alive, false
 	t.seen.MoveToBack(n.inSeen)
 	t.pause()

@@ -180,6 +180,7 @@ func (t *Tracker) announceNode(im *image, now time.Time, req request, from netip
 		Received: req.received,
 		Rate:     req.rate,
 		Lost:     req.lost,
+		Bad:      req.bad,
 	})
 	rep.again = place.Again
 	rep.peers = place.Upstreams
