@@ -45,7 +45,7 @@ func parseCreate(args []string, stdout io.Writer) (*createOptions, error) {
 	f.StringVar(&o.kernel, "kernel", "", "`PATH` of the kernel in the root file system; default the newest /boot/vmlinuz-*")
 	f.StringVar(&o.initrd, "initrd", "", "`PATH` of its initrd; default the one beside the kernel")
 	f.StringVar(&o.cmdline, "cmdline", "", "kernel `COMMAND-LINE`; default found on the root file system")
-	f.StringVar(&o.root, "root", "", "`NUMBER` of the root partition, or GROUP/VOLUME of LVM; default by type, then by name and file system (ext2/3/4, XFS,\nbtrfs), then by size")
+	f.StringVar(&o.root, "root", "", "`NUMBER` of the root partition, or GROUP/VOLUME of LVM; default by type, then the one with a file system for it\n(ext2/3/4, XFS, btrfs), of several the one whose labels say root, or the others say home, var, data, ...; where more are\nleft it has to be said")
 	f.StringVar(&o.created, "created", "", "creation `TIME` (RFC 3339) to write down; default $SOURCE_DATE_EPOCH, else now")
 	pos, err := parseImageFlags(f, args, stdout, "image create [OPTIONS] SRC DIR/NAME", 2)
 	if err != nil {

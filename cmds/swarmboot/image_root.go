@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
@@ -20,25 +23,46 @@ const (
 	mbrLinuxSwap       = "0x82"
 )
 
+// candidate is a partition or a logical volume with a file system that nodes can take for a root.
+type candidate struct {
+	part   imagefmt.Partition
+	volume *imagesrc.LogicalVolume // nil: the partition itself
+}
+
 // chooseRoot fills in which partition or logical volume of m is the root: the one asked for ("": none asked for), else a
-// partition of the type for it, else the logical volume or partition that looks most like one. foreign is Source.Foreign.
+// partition of the type for it, else the one that can be it. Where that is more than one and their names do not tell, it is an error that
+// lists them: to guess wrong costs every node its disk. foreign is Source.Foreign.
 func chooseRoot(m *imagefmt.Manifest, volumes []imagesrc.LogicalVolume, foreign map[int]string, asked string) error {
 	if asked != "" {
 		return askedRoot(m, volumes, asked)
 	}
-	part := rootPartition(m.Table, foreign)
+	if typed := largest(m.Table, func(p imagefmt.Partition) bool { return p.Type == typeLinuxRootX8664 }); typed.Number != 0 {
+		m.Boot.Root = typed.Number
+		return nil
+	}
+	list := byName(candidates(m.Table, volumes, foreign))
+	if len(list) == 2 && (list[0].volume == nil) != (list[1].volume == nil) { // a /boot and a system on LVM, or a system and a volume of it
+		slices.SortFunc(list, func(a, b candidate) int { return cmp.Compare(b.length(), a.length()) })
+		list = list[:1]
+	}
+	switch {
+	case len(list) == 0:
+		m.Boot.Root = unknownRoot(m.Table).Number
+		return nil
+	case len(list) > 1:
+		var texts []string
+		for _, c := range list {
+			texts = append(texts, c.describe(foreign))
+		}
+		return cli.Usagef("image create: which is the root: %s? --root says it", strings.Join(texts, ", "))
+	case list[0].volume != nil:
+		setVolume(m, *list[0].volume)
+		return nil
+	}
+	part := list[0].part
 	m.Boot.Root = part.Number
-	if part.Type == typeLinuxRootX8664 {
-		return nil
-	}
-	mountable := canBeRoot(part.FileSystem, foreign[part.Number])
-	if v := likeliest(volumes); v != nil && (isRootName(v.Name) || !mountable || length(*v) > part.Length) {
-		setVolume(m, *v)
-		return nil
-	}
 	for _, p := range m.Table.Partitions {
-		// An encrypted root beside its /boot, say: to guess wrong costs every node its disk.
-		if mountable && isLinuxData(p) && p.FileSystem == "" && !canBeRoot("", foreign[p.Number]) && p.Length > part.Length {
+		if isLinuxData(p) && p.FileSystem == "" && !canBeRoot("", foreign[p.Number]) && p.Length > part.Length { // an encrypted root beside its /boot, say
 			return cli.Usagef("image create: is partition %s or the larger partition %s the root? --root says it",
 				describePartition(part, foreign), describePartition(p, foreign))
 		}
@@ -73,31 +97,99 @@ func askedRoot(m *imagefmt.Manifest, volumes []imagesrc.LogicalVolume, asked str
 	return cli.Usagef("image create: --root %d: the disk has no such partition", number)
 }
 
-// rootPartition is the partition that holds the system: by type, else the largest with a file system that nodes can take for a
-// root, else the largest that may have another one; the zero value without partitions.
-func rootPartition(t imagefmt.Table, foreign map[int]string) imagefmt.Partition {
-	mountable := func(p imagefmt.Partition) bool { return canBeRoot(p.FileSystem, foreign[p.Number]) }
+// candidates are the partitions of Linux, else of any type, and the logical volumes that have a file system for a root.
+func candidates(t imagefmt.Table, volumes []imagesrc.LogicalVolume, foreign map[int]string) []candidate {
+	var list, others []candidate
+	for _, p := range t.Partitions {
+		switch {
+		case p.Extended() || !canBeRoot(p.FileSystem, foreign[p.Number]):
+		case isLinuxData(p):
+			list = append(list, candidate{part: p})
+		default:
+			others = append(others, candidate{part: p})
+		}
+	}
+	if len(list) == 0 {
+		list = others
+	}
+	for i := range volumes {
+		v := &volumes[i]
+		if usable(*v) && (canBeRoot(v.FileSystem, v.Foreign) || v.FileSystem == "" && isRootName(v.Name)) {
+			list = append(list, candidate{volume: v})
+		}
+	}
+	return list
+}
+
+// byName keeps those whose names say that they are a root; if there are none, those whose names say nothing.
+func byName(list []candidate) []candidate {
+	var roots, rest []candidate
+	for _, c := range list {
+		root, other := false, false
+		for _, name := range c.names() {
+			root, other = root || isRootName(name), other || isOtherName(name)
+		}
+		switch {
+		case root && !other:
+			roots = append(roots, c)
+		case root == other:
+			rest = append(rest, c)
+		}
+	}
+	switch {
+	case len(list) < 2, len(roots)+len(rest) == 0:
+		return list
+	case len(roots) > 0:
+		return roots
+	}
+	return rest
+}
+
+func (c candidate) names() []string {
+	if c.volume != nil {
+		return []string{c.volume.Name}
+	}
+	return []string{c.part.Label, c.part.FSLabel}
+}
+
+func (c candidate) length() int64 {
+	if c.volume != nil {
+		return length(*c.volume)
+	}
+	return c.part.Length
+}
+
+func (c candidate) describe(foreign map[int]string) string {
+	if v := c.volume; v != nil {
+		return "logical volume " + describeVolume(*v)
+	}
+	return "partition " + describePartition(c.part, foreign)
+}
+
+// unknownRoot is the largest partition that may hold a system of which nothing is known; the zero value without partitions.
+func unknownRoot(t imagefmt.Table) imagefmt.Partition {
 	for _, match := range []func(imagefmt.Partition) bool{
-		func(p imagefmt.Partition) bool { return p.Type == typeLinuxRootX8664 },
-		func(p imagefmt.Partition) bool { return isLinuxData(p) && mountable(p) },
-		mountable,
 		func(p imagefmt.Partition) bool { return isLinuxData(p) && p.FileSystem == "" },
 		func(p imagefmt.Partition) bool {
 			return p.FileSystem == "" && p.Type != typeLinuxSwap && p.Type != mbrLinuxSwap
 		},
 		func(imagefmt.Partition) bool { return true },
 	} {
-		var best imagefmt.Partition
-		for _, p := range t.Partitions {
-			if !p.Extended() && match(p) && p.Length > best.Length {
-				best = p
-			}
-		}
-		if best.Number != 0 {
-			return best
+		if p := largest(t, match); p.Number != 0 {
+			return p
 		}
 	}
 	return imagefmt.Partition{}
+}
+
+// largest is the zero value where no partition matches.
+func largest(t imagefmt.Table, match func(imagefmt.Partition) bool) (best imagefmt.Partition) {
+	for _, p := range t.Partitions {
+		if !p.Extended() && match(p) && p.Length > best.Length {
+			best = p
+		}
+	}
+	return best
 }
 
 func isLinuxData(p imagefmt.Partition) bool { return p.Type == typeLinuxData || p.Type == mbrLinuxData }
@@ -107,23 +199,14 @@ func canBeRoot(fileSystem, foreign string) bool {
 	return isExt(fileSystem) || foreign == "XFS" || foreign == "Btrfs"
 }
 
-// likeliest is the volume with "root" in its name, else the largest with a file system for it; nil without any.
-func likeliest(volumes []imagesrc.LogicalVolume) *imagesrc.LogicalVolume {
-	var best *imagesrc.LogicalVolume
-	for i := range volumes {
-		v := &volumes[i]
-		named := isRootName(v.Name) && (isExt(v.FileSystem) || v.FileSystem == "")
-		if !usable(*v) || !named && !canBeRoot(v.FileSystem, v.Foreign) {
-			continue
-		}
-		if best == nil || named && !isRootName(best.Name) || named == isRootName(best.Name) && length(*v) > length(*best) {
-			best = v
-		}
-	}
-	return best
-}
-
 func isRootName(name string) bool { return strings.Contains(strings.ToLower(name), "root") }
+
+// isOtherName says whether a word of a label or name is what people call file systems that are not the root.
+func isOtherName(name string) bool {
+	return slices.ContainsFunc(strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return !unicode.IsLetter(r) }), func(word string) bool {
+		return slices.Contains([]string{"backup", "backups", "boot", "cache", "data", "docker", "home", "log", "logs", "media", "opt", "scratch", "srv", "storage", "tmp", "usr", "var"}, word)
+	})
+}
 
 func isExt(fileSystem string) bool {
 	return fileSystem == "ext2" || fileSystem == "ext3" || fileSystem == "ext4"
@@ -153,7 +236,7 @@ func describeRoot(m *imagefmt.Manifest, volumes []imagesrc.LogicalVolume, foreig
 	if m.Boot.Volume != nil {
 		for _, v := range volumes {
 			if v.Group+"/"+v.Name == m.Boot.Volume.Name {
-				return fmt.Sprintf("%s (%s, %s)", rootText(m), content(v.FileSystem, v.Foreign), progress.Bytes(length(v)))
+				return "logical volume " + describeVolume(v)
 			}
 		}
 	}
@@ -165,8 +248,18 @@ func describeRoot(m *imagefmt.Manifest, volumes []imagesrc.LogicalVolume, foreig
 	return rootText(m)
 }
 
+func describeVolume(v imagesrc.LogicalVolume) string {
+	return fmt.Sprintf("%s/%s (%s, %s)", v.Group, v.Name, content(v.FileSystem, v.Foreign), progress.Bytes(length(v)))
+}
+
 func describePartition(p imagefmt.Partition, foreign map[int]string) string {
-	return fmt.Sprintf("%d (%s, %s)", p.Number, content(p.FileSystem, foreign[p.Number]), progress.Bytes(p.Length))
+	text := fmt.Sprintf("%d (%s, %s", p.Number, content(p.FileSystem, foreign[p.Number]), progress.Bytes(p.Length))
+	for _, name := range slices.Compact([]string{p.Label, p.FSLabel}) {
+		if name != "" {
+			text += fmt.Sprintf(", %q", name)
+		}
+	}
+	return text + ")"
 }
 
 func content(fileSystem, foreign string) string {

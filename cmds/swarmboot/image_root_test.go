@@ -1,9 +1,13 @@
 package main
 
 import (
+	"fmt"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/cli"
 	"swarmboot/internal/imagesrc"
 )
 
@@ -49,15 +53,46 @@ func TestChooseRoot(t *testing.T) {
 	}
 }
 
+// TestImageRoot: a disk with a /home that is larger than the root, by the names that sfdisk and mkfs gave.
+func TestImageRoot(t *testing.T) {
+	dir := t.TempDir()
+	disk, name := filepath.Join(dir, "disk"), filepath.Join(dir, "img")
+	for _, tt := range []struct {
+		root, home string // the ends of sfdisk's lines
+		code       int
+		want       string
+	}{
+		{", name=root", ", name=home", cli.CodeDone, `root: partition 2 (ext4, 8.0 MiB, "root")`},
+		{"", ", name=home", cli.CodeDone, "root: partition 2 (ext4, 8.0 MiB)"},
+		{"", "", cli.CodeUsage, "which is the root: partition 2 (ext4, 8.0 MiB), partition 3 (ext4, 24.0 MiB)? --root says it"},
+	} {
+		makeDisk(t, disk, 40*mib, "label: gpt\nstart=1MiB, size=2MiB, type=uefi\nstart=3MiB, size=8MiB, type=L"+tt.root+"\nstart=11MiB, size=24MiB, type=L"+tt.home+"\n",
+			[]part{{1 * mib, 2 * mib, ""}})
+		for _, offset := range []int{3, 11} {
+			judge(t, "", "mkfs.ext4", "-q", "-F", "-E", fmt.Sprintf("offset=%d", offset*mib), disk, map[int]string{3: "8M", 11: "24M"}[offset])
+		}
+		if code, _, msg := runTool(t, "image", "create", "--overwrite", disk, name); code != tt.code || !strings.Contains(msg, tt.want) {
+			t.Errorf("%q and %q: code %d: %s", tt.root, tt.home, code, msg)
+		}
+	}
+	mustRun(t, "image", "create", "--overwrite", "--root", "2", disk, name)
+}
+
 // TestChooseRootByContent has disks as installers of several systems leave them.
 func TestChooseRootByContent(t *testing.T) {
 	const gib = 1 << 30
 	part := func(number int, size int64, kind, fs string) imagefmt.Partition {
 		return imagefmt.Partition{Number: number, Length: size, Type: kind, FileSystem: fs}
 	}
+	labelled := func(p imagefmt.Partition, label, fsLabel string) imagefmt.Partition {
+		p.Label, p.FSLabel = label, fsLabel
+		return p
+	}
 	list := func(p ...imagefmt.Partition) []imagefmt.Partition { return p }
 	const espType, biosBoot = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "21686148-6449-6E6F-744E-656564454649"
 	sys := imagesrc.LogicalVolume{Group: "vg", Name: "sys", Foreign: "XFS", Segments: []imagesrc.Segment{{Partition: 2, Off: 1 << 20, Len: 20 * gib}}}
+	more := sys
+	more.Name = "more"
 	for _, tt := range []struct {
 		name    string
 		kind    string
@@ -68,13 +103,13 @@ func TestChooseRootByContent(t *testing.T) {
 	}{
 		{"Debian of the demo", "gpt", list(part(14, 1<<20, biosBoot, ""), part(15, 64<<20, espType, "vfat"), part(1, 2*gib, typeLinuxRootX8664, "ext4")), nil,
 			nil, "partition 1 (ext4, 2.0 GiB)"},
-		{"/boot ext4, / XFS", "gpt", list(part(1, gib, espType, "vfat"), part(2, gib, typeLinuxData, "ext4"), part(3, 20*gib, typeLinuxData, "")), nil,
+		{"/boot ext4, / XFS", "gpt", list(part(1, gib, espType, "vfat"), labelled(part(2, gib, typeLinuxData, "ext4"), "", "boot"), part(3, 20*gib, typeLinuxData, "")), nil,
 			map[int]string{3: "XFS"}, "partition 3 (XFS, 20.0 GiB)"},
-		{"/boot ext4, / btrfs", "gpt", list(part(1, gib, typeLinuxData, "ext4"), part(2, 20*gib, typeLinuxData, "")), nil, map[int]string{2: "Btrfs"},
-			"partition 2 (Btrfs, 20.0 GiB)"},
+		{"/boot ext4, / btrfs", "gpt", list(part(1, gib, typeLinuxData, "ext4"), labelled(part(2, 20*gib, typeLinuxData, ""), "Root Partition", "")), nil, map[int]string{2: "Btrfs"},
+			`partition 2 (Btrfs, 20.0 GiB, "Root Partition")`},
 		{"XFS and more swap", "mbr", list(part(1, 20*gib, mbrLinuxData, ""), part(2, 64*gib, mbrLinuxSwap, "swap")), nil, map[int]string{1: "XFS"},
 			"partition 1 (XFS, 20.0 GiB)"},
-		{"logical", "mbr", list(part(1, gib, mbrLinuxData, "ext4"), part(2, 40*gib, "0x0f", ""), part(5, 20*gib, mbrLinuxData, "")), nil, map[int]string{5: "XFS"},
+		{"logical", "mbr", list(labelled(part(1, gib, mbrLinuxData, "ext4"), "", "/boot"), part(2, 40*gib, "0x0f", ""), part(5, 20*gib, mbrLinuxData, "")), nil, map[int]string{5: "XFS"},
 			"partition 5 (XFS, 20.0 GiB)"},
 		{"not known, and more hibernated swap", "mbr", list(part(1, 20*gib, "0xa5", ""), part(2, 64*gib, mbrLinuxSwap, ""), part(3, 90*gib, "0x85", "")), nil, nil,
 			"partition 1 (unknown content, 20.0 GiB)"},
@@ -88,6 +123,24 @@ func TestChooseRootByContent(t *testing.T) {
 		{"smaller unknown", "gpt", list(part(2, 9*gib, typeLinuxData, "ext4"), part(3, gib, typeLinuxData, "")), nil, nil, "partition 2 (ext4, 9.0 GiB)"},
 		{"/boot XFS, / XFS in LVM", "gpt", list(part(1, gib, typeLinuxData, ""), part(2, 40*gib, "", "LVM2_member")), []imagesrc.LogicalVolume{sys},
 			map[int]string{1: "XFS"}, "logical volume vg/sys (XFS, 20.0 GiB)"},
+		{"a larger /home", "gpt", list(part(1, gib, espType, "vfat"), labelled(part(2, gib, typeLinuxData, "ext4"), "root", ""), labelled(part(3, 9*gib, typeLinuxData, "ext4"), "home", "")),
+			nil, nil, `partition 2 (ext4, 1.0 GiB, "root")`},
+		{"labels of file systems", "mbr", list(labelled(part(1, gib, mbrLinuxData, "ext4"), "", "cloudimg-rootfs"), labelled(part(2, 9*gib, mbrLinuxData, "ext4"), "", "work")), nil, nil,
+			`partition 1 (ext4, 1.0 GiB, "cloudimg-rootfs")`},
+		{"all others are named", "gpt", list(labelled(part(1, gib, typeLinuxData, "ext4"), "BOOT", ""), part(2, 2*gib, typeLinuxData, "ext4"),
+			labelled(part(3, 9*gib, typeLinuxData, "ext4"), "", "var-log"), labelled(part(4, 9*gib, typeLinuxData, ""), "lv_home", "")), nil, map[int]string{4: "XFS"}, "partition 2 (ext4, 2.0 GiB)"},
+		{"no names", "gpt", list(part(1, gib, espType, "vfat"), part(2, gib, typeLinuxData, "ext4"), part(3, 9*gib, typeLinuxData, "")), nil, map[int]string{3: "XFS"},
+			"image create: which is the root: partition 2 (ext4, 1.0 GiB), partition 3 (XFS, 9.0 GiB)? --root says it"},
+		{"two roots", "gpt", list(labelled(part(2, gib, typeLinuxData, "ext4"), "root-a", ""), labelled(part(3, gib, typeLinuxData, "ext4"), "root-b", ""), part(4, 9*gib, typeLinuxData, "ext4")), nil, nil,
+			`image create: which is the root: partition 2 (ext4, 1.0 GiB, "root-a"), partition 3 (ext4, 1.0 GiB, "root-b")? --root says it`},
+		{"names that contradict", "gpt", list(labelled(part(2, gib, typeLinuxData, "ext4"), "root", "old data"), part(3, 9*gib, typeLinuxData, "ext4")), nil, nil,
+			`image create: which is the root: partition 2 (ext4, 1.0 GiB, "root", "old data"), partition 3 (ext4, 9.0 GiB)? --root says it`},
+		{"none by name", "gpt", list(labelled(part(2, gib, typeLinuxData, "ext4"), "boot", ""), labelled(part(3, 9*gib, typeLinuxData, "ext4"), "data", "")), nil, nil,
+			`image create: which is the root: partition 2 (ext4, 1.0 GiB, "boot"), partition 3 (ext4, 9.0 GiB, "data")? --root says it`},
+		{"volumes", "gpt", list(part(1, gib, typeLinuxData, "ext4"), part(2, 40*gib, "", "LVM2_member")), []imagesrc.LogicalVolume{sys, more}, nil,
+			"image create: which is the root: partition 1 (ext4, 1.0 GiB), logical volume vg/sys (XFS, 20.0 GiB), logical volume vg/more (XFS, 20.0 GiB)? --root says it"},
+		{"a root beside LVM with data", "gpt", list(labelled(part(1, gib, typeLinuxData, "ext4"), "", "root"), part(2, 40*gib, "", "LVM2_member")), []imagesrc.LogicalVolume{sys, more}, nil,
+			`partition 1 (ext4, 1.0 GiB, "root")`},
 		{"no table", "none", nil, nil, nil, "the whole disk"},
 	} {
 		m := &imagefmt.Manifest{Table: imagefmt.Table{Kind: tt.kind, Partitions: tt.parts}}

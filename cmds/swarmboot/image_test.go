@@ -138,7 +138,7 @@ func TestImageMBR(t *testing.T) {
 	disk, target, name := filepath.Join(dir, "disk"), filepath.Join(dir, "target"), filepath.Join(dir, "img")
 	parts := []part{{1 * mib, 10 * mib, "ext4"}, {12 * mib, 12 * mib, "ext4"}}
 	makeDisk(t, disk, 32*mib, "label: dos\nlabel-id: 0x1badcafe\n1MiB,10MiB,L,*\n11MiB,20MiB,E\n12MiB,12MiB,L\n", parts)
-	mustRun(t, "image", "create", disk, name)
+	mustRun(t, "image", "create", "--root", "1", disk, name)
 	fill(t, target, 40*mib)
 	mustRun(t, "image", "write", name, target)
 	judge(t, "", "sfdisk", "--verify", target)
