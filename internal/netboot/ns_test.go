@@ -35,6 +35,10 @@ func TestMain(m *testing.M) {
 		os.Exit(roleClient())
 	case "storm":
 		os.Exit(roleStorm())
+	case "rival":
+		os.Exit(roleRival())
+	case "search":
+		os.Exit(roleSearch())
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -77,7 +81,7 @@ var command = tooltest.Run
 
 // inNS is a command that runs in a namespace and is killed at the test's end.
 func inNS(t *testing.T, ns string, args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute) // less than lookLater
 	t.Cleanup(cancel)
 	return exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", ns}, args...)...)
 }
