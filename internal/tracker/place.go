@@ -152,7 +152,7 @@ func (t *Topology) slow(now time.Time, n *node) {
 	if len(n.ups) > 0 {
 		n.slowBehind = n.ups[0]
 	}
-	n.trial = trial{}
+	n.trial, n.disk = trial{}, n.Busy
 	t.setSlow(now, n, true)
 }
 

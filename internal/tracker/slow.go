@@ -156,7 +156,7 @@ func (t *Topology) judgePort(now time.Time, n *node) {
 		t.counts.Told++
 		n.slowBehind, n.trial = nil, trial{}
 		t.setSlow(now, n, true)
-	case n.slow && now.Sub(n.slowSince) > slowLeast && !n.sender && n.port > 0 && n.port >= fineShare*t.ask() && t.ports.usual > 0 && t.ports.others > 0:
+	case n.slow && now.Sub(n.slowSince) > slowLeast && !n.sender && (!n.disk || n.fetchRate >= fineShare*t.usual()) && n.port > 0 && n.port >= fineShare*t.ask() && t.ports.usual > 0 && t.ports.others > 0:
 		n.proved = n.speedClass > 0
 		t.acquit(now, n)
 	case !n.slow && n.low >= lowReports && len(n.ups) == 1 && n.ups[0].seg != nil:

@@ -128,6 +128,7 @@ type node struct {
 	slowSince  time.Time
 	slowBehind *node     // its upstream then
 	sender     bool      // it is slow because it sends slowly
+	disk       bool      // it is slow because of its disk: that its port is fine says nothing
 	proved     bool      // it is not slow, whatever the speed of its port
 	speedClass int       // counted in Topology.speeds
 	port       float64   // what it and its upstream were seen to carry, bytes per second; 0 while unknown

@@ -137,7 +137,8 @@ func TestSlowOnesAmongRacks(t *testing.T) {
 					s.flow.down[slow].cap *= m.SlowRate
 				}
 				s.run()
-				if r := s.result(0); r.Last > c.last || r.Stuck > 0 {
+				// That its port is fine does not bring back one whose disk is slow, again and again.
+				if r := s.result(0); r.Last > c.last || r.Stuck > 0 || disk && r.Counts.Slowed > 3 {
 					t.Errorf("%d nodes, %d in a rack, chain %d, node %d is slow (disk: %t): the others took %.2f × floor; %+v", c.nodes, c.rack, c.chain, slow, disk, r.Last, r.Counts)
 				}
 			}
