@@ -28,8 +28,10 @@ appear without a restart. The page at the HTTP address shows images and nodes.
 
 A machine that boots from the network is deployed once: after that it is told
 to boot from its disk, until "swarmboot status --redeploy". Which ones are
-deployed is kept in DIR/.swarmboot: with another DIR all are deployed again. It
-is known by the MAC addresses of all its cards and by its SMBIOS UUID.
+deployed is kept in DIR/.swarmboot: with another DIR all are deployed again. Two
+servers of one DIR are refused, and a server ends when another file system or
+folder takes the place of DIR. A machine is known by the MAC addresses of all
+its cards and by its SMBIOS UUID.
 With several images, or where there were several, and no --image a menu asks
 which; left alone it boots from the disk. DIR/profiles and DIR/files hold what
 is particular to single nodes: see "swarmboot profile --help".

@@ -1,10 +1,15 @@
 package server
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -112,5 +117,66 @@ func TestImagesGoAway(t *testing.T) {
 	}
 	if b, err := os.ReadFile(list); err != nil || string(b) != deployed {
 		t.Errorf("%s %v", b, err)
+	}
+}
+
+func TestTwoServersOfOneFolder(t *testing.T) {
+	dir, list := imagesFolder(t)
+	base, stop := start(t, Options{Images: dir})
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, images := range []string{dir, link} {
+		ctx, cancel := context.WithCancel(t.Context())
+		err := Run(ctx, Options{Images: images, HTTP: "127.0.0.1:0", BTListen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler), Listening: func(net.Addr) { cancel() }})
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), "another server serves "+images+":") {
+			t.Errorf("a second server: %v", err)
+		}
+	}
+	post(t, base+"/api/v1/nodes", `{"node":"n","run":"r","image":"debian","phase":"done"}`)
+	stop()
+	start(t, Options{Images: dir})
+	if b, err := os.ReadFile(list); err != nil || !strings.Contains(string(b), `"n"`) || !strings.Contains(string(b), "52:54:00:00:00:0a") {
+		t.Errorf("%s %v", b, err)
+	}
+}
+
+// Locks of files are a process's children's, too, unless the file is closed for them.
+func TestLockIsNotInherited(t *testing.T) {
+	dir := t.TempDir()
+	_, stop := start(t, Options{Images: dir})
+	child := exec.CommandContext(t.Context(), "cat")
+	in, err := child.StdinPipe()
+	if err == nil {
+		err = child.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	start(t, Options{Images: dir})
+	in.Close()
+	if err := child.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A folder that cannot be written, or locked, is served with a warning.
+func TestFolderThatCannotBeLocked(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", unix.MS_RDONLY, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	var log bytes.Buffer
+	s := &server{Options: Options{Images: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))}}
+	if err := s.lock(); err != nil || !strings.Contains(log.String(), "read-only file system") {
+		t.Errorf("%v, %s", err, log.String())
 	}
 }

@@ -62,6 +62,7 @@ type Options struct {
 type server struct {
 	Options
 	folder  *durable.Folder // of the images
+	locked  *os.File        // says that it is this server's
 	catalog *catalog.Catalog
 	nodes   *web.Nodes
 	tracker *tracker.Tracker
@@ -104,6 +105,9 @@ func (s *server) open(ctx context.Context) error {
 	// Before anything in it is read: machines and their server get power together, and the file system of the images may be mounted last.
 	if s.folder, err = durable.OpenFolder(s.Images); err != nil {
 		return fmt.Errorf("image directory: %w", err)
+	}
+	if err := s.lock(); err != nil {
+		return err
 	}
 	if s.catalog, err = catalog.New(catalog.Options{Dir: s.Images, Folder: s.folder, Logger: s.Logger, Poll: s.Poll, Settle: s.Settle,
 		Remember: filepath.Join(s.Images, ".swarmboot", "checked.json"), Ready: s.ready, Gone: s.gone}); err != nil {
@@ -199,6 +203,9 @@ func (s *server) close() error {
 	var err error
 	if s.nodes != nil {
 		err = s.nodes.Save()
+	}
+	if s.locked != nil {
+		s.locked.Close()
 	}
 	if s.folder != nil {
 		s.folder.Close()

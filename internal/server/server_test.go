@@ -323,7 +323,11 @@ func TestDeployedIsSavedAtTheEnd(t *testing.T) {
 		dir := t.TempDir()
 		state := filepath.Join(dir, ".swarmboot")
 		base, cancel, done := launch(t, Options{Images: dir})
-		if err := os.WriteFile(state, nil, 0o600); err != nil { // in place of the folder
+		err := os.RemoveAll(state)
+		if err == nil {
+			err = os.WriteFile(state, nil, 0o600) // in place of the folder
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		resp, err := http.Post(base+"/api/v1/nodes", "application/json", strings.NewReader(`{"node":"n","run":"r","image":"debian","phase":"done"}`)) //nolint:noctx // it has no end to wait for
