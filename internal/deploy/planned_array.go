@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"swarmboot/imagefmt"
@@ -61,7 +62,8 @@ const resyncSpeed = 16 << 20
 // within the last 128 KiB, the others in the first 8.
 const superblockRoom = 128 << 10
 
-// checkArrays refuses members that the kernel's md cannot take, before anything is written.
+// checkArrays refuses members that the kernel's md cannot take, and those that md.Create would not overwrite once the disks are wiped, before
+// anything is written: superblocks of which no inventory tells, since no table lists where they are.
 func (w *planned) checkArrays() error {
 	for _, a := range w.arrays {
 		for _, r := range slices.Concat(a.Members, a.Spares) {
@@ -69,8 +71,52 @@ func (w *planned) checkArrays() error {
 				return cli.WithCode(cli.CodeDisk, fmt.Errorf("array %s: %s is a file: members of arrays are block devices", a.Name, w.disks[r.Disk].Disk.Path))
 			}
 		}
+		if a.Recreate {
+			continue
+		}
+		places, err := w.wipedMembers(a)
+		if err != nil {
+			return err
+		}
+		if err := md.Judge(w.spec(a), places); err != nil {
+			return cli.WithCode(cli.CodeDisk, err)
+		}
 	}
 	return nil
+}
+
+// wipedMembers are the members of an array as they will be after the step wipe.
+func (w *planned) wipedMembers(a *plannedArray) (all []md.Place, err error) {
+	for _, r := range slices.Concat(a.Members, a.Spares) {
+		d := w.disks[r.Disk]
+		e, err := d.extent(r.Partition)
+		if err != nil {
+			return nil, err
+		}
+		cleared, err := disk.WouldClear(d.dev, d.keptExtents(), w.fresh(r.Disk)...)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, md.Place{ReaderAt: io.NewSectionReader(&wiped{d.dev, cleared}, e.Off, e.Len), Size: e.Len})
+	}
+	return all, nil
+}
+
+// wiped reads a disk as if parts of it were zero.
+type wiped struct {
+	disk  io.ReaderAt
+	zeros []imagefmt.Extent
+}
+
+// ReadAt implements io.ReaderAt.
+func (w *wiped) ReadAt(p []byte, off int64) (int, error) {
+	n, err := w.disk.ReadAt(p, off)
+	for _, z := range w.zeros {
+		if lo, hi := max(z.Off, off), min(z.End(), off+int64(n)); lo < hi {
+			clear(p[lo-off : hi-off])
+		}
+	}
+	return n, err
 }
 
 // loadLevels has the kernel learn the levels of a plan's arrays. What it cannot do has to be known before the disks are written.
@@ -151,10 +197,7 @@ func (w *planned) holdsMembers(i int) bool {
 }
 
 func (w *planned) makeArray(ctx context.Context, a *plannedArray) error {
-	made, err := a.create(ctx, md.Create, md.Spec{
-		Shape: md.Shape{Level: a.Level, Metadata: a.Metadata, Chunk: a.Chunk, Bitmap: a.Bitmap},
-		Name:  a.Name, Members: w.nodes(a.Members), Spares: w.nodes(a.Spares),
-	})
+	made, err := a.create(ctx, md.Create, w.spec(a))
 	if err != nil {
 		return err
 	}
@@ -174,6 +217,13 @@ func (w *planned) makeArray(ctx context.Context, a *plannedArray) error {
 	}
 	w.say(fmt.Sprintf("array %s: RAID %d, %s, %s", a.Name, a.Level, disk.FormatSize(a.Size), state))
 	return nil
+}
+
+func (w *planned) spec(a *plannedArray) md.Spec {
+	return md.Spec{
+		Shape: md.Shape{Level: a.Level, Metadata: a.Metadata, Chunk: a.Chunk, Bitmap: a.Bitmap},
+		Name:  a.Name, Members: w.nodes(a.Members), Spares: w.nodes(a.Spares),
+	}
 }
 
 // create makes the array with md.Create. Members may hold superblocks that no inventory has shown: those of a table that was cleared, or of

@@ -12,7 +12,9 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/cli"
 	"swarmboot/internal/disk"
+	"swarmboot/internal/filetest"
 	"swarmboot/internal/layout"
+	"swarmboot/internal/looptest"
 	"swarmboot/internal/md"
 )
 
@@ -127,6 +129,90 @@ func TestRecreate(t *testing.T) {
 			}, md.Spec{Name: "a"})
 			if calls != tt.calls || made.Reused != tt.reused || (err == nil) != tt.succeed || cli.Code(err) != tt.code {
 				t.Errorf("%d calls, reused %v, exit code %d: %v", calls, made.Reused, cli.Code(err), err)
+			}
+		})
+	}
+}
+
+// arrayBefore makes superblocks of an array called name at the places of the plan's members: those of an array that nobody has stopped in
+// good order, on disks whose table is gone.
+func arrayBefore(t *testing.T, name string, files []string, places []imagefmt.Extent) {
+	t.Helper()
+	var members []md.Device
+	spec := md.Spec{Shape: md.Shape{Level: 1}, Name: name}
+	for i, file := range files {
+		dev, detach := looptest.AttachFor(t, file, "--offset", fmt.Sprint(places[i].Off), "--sizelimit", fmt.Sprint(places[i].Len))
+		defer detach()
+		d := openDisk(t, dev)
+		defer d.Close()
+		members, spec.Members = append(members, d), append(spec.Members, dev)
+	}
+	if _, err := md.Format(t.Context(), spec, members); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Members of a foreign array are refused before the first write, also where no table lists them any more, but not those that the step wipe clears.
+func TestForeignMembersAreRefusedInTime(t *testing.T) {
+	for _, tt := range []struct {
+		name, before string
+		change       func(*layout.Plan)
+		listed       bool // by a GPT at the end of the disk, of which the rest is gone
+		refused      bool
+	}{
+		{name: "nothing"},
+		{name: "another array", before: "old", refused: true},
+		{name: "another array, recreate", before: "old", change: func(p *layout.Plan) { p.Arrays[0].Recreate = true }},
+		{name: "another array, cleared", before: "old", change: func(p *layout.Plan) { p.Disks[0].Wipe, p.Disks[1].Wipe = disk.WipeZero, disk.WipeZero }},
+		{name: "another array, one of the disks cleared", before: "old", change: func(p *layout.Plan) { p.Disks[0].Wipe = disk.WipeZero }, refused: true},
+		{name: "another array, of which wipe learns", before: "old", listed: true},
+		{name: "the array of a run that was cut off", before: "root"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			plan := onArray(planOn(""))
+			plan.Disks, plan.Contents = append(plan.Disks, plan.Disks[0]), plan.Contents[:1]
+			plan.Contents[0].Source.Len = mib
+			a := &plan.Arrays[0]
+			a.Members, a.Metadata = append(a.Members, layout.Ref{Disk: 1, Array: -1, Partition: 1}), "1.2"
+			table := plan.Disks[0].Table
+			place := imagefmt.Extent{Off: table.Partitions[0].Start, Len: table.Partitions[0].Length}
+			files := []string{sparseFile(t, 64*mib), sparseFile(t, 64*mib)}
+			if tt.before != "" {
+				arrayBefore(t, tt.before, files, []imagefmt.Extent{place, place})
+			}
+			for i, file := range files {
+				if tt.listed {
+					judge(t, "sgdisk", "--new=1:2M:+16M", file)
+					filetest.Write(t, file, 0, make([]byte, mib))
+				}
+				plan.Disks[i].Disk.Path = looptest.Attach(t, file)
+			}
+			if tt.change != nil {
+				tt.change(plan)
+			}
+			w, err := newPlanned(rootedImage(), plan, func(string) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.close() //nolint:errcheck // a test's own
+			before := filetest.Read(t, files[0], 0, 64*mib)
+			err = w.check()
+			var foreign *md.ForeignError
+			if refused := errors.As(err, &foreign) && cli.Code(err) == cli.CodeDisk; refused != tt.refused || err != nil && !refused {
+				t.Errorf("%v (code %d)", err, cli.Code(err))
+			}
+			if refused := foreign != nil; refused && foreign.Device != disk.PartitionPath(plan.Disks[0].Disk.Path, 1) && foreign.Device != disk.PartitionPath(plan.Disks[1].Disk.Path, 1) {
+				t.Errorf("%v: the device is %s", err, foreign.Device)
+			}
+			if !bytes.Equal(filetest.Read(t, files[0], 0, 64*mib), before) {
+				t.Error("the disk was written to")
+			}
+			// It says what would come of it.
+			if err := w.wipe(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.checkArrays(); errors.As(err, &foreign) != tt.refused {
+				t.Errorf("wiped, %v", err)
 			}
 		})
 	}

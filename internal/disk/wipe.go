@@ -45,6 +45,33 @@ type wiper struct {
 // Fresh are the places of new partitions. No old table lists what may have been left there, such as a superblock of a run that was
 // cut off before it had written its table.
 func WipeKeeping(ctx context.Context, d *Device, kept []imagefmt.Extent, fresh ...imagefmt.Extent) (cleared []string, err error) {
+	spots, err := toClear(ctx, d, kept, fresh)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range spots {
+		if cleared == nil {
+			cleared = []string{} // from here on the disk is not what it was
+		}
+		if err := d.zeroByWriting(s.off, s.len); err != nil {
+			return cleared, fmt.Errorf("wipe %s: %w", s.name, err)
+		}
+		cleared = append(cleared, fmt.Sprintf("%s at offset %d", s.name, s.off))
+	}
+	return cleared, d.Sync()
+}
+
+// WouldClear returns what WipeKeeping would zero. It only reads.
+func WouldClear(d *Device, kept []imagefmt.Extent, fresh ...imagefmt.Extent) (all []imagefmt.Extent, err error) {
+	spots, err := toClear(context.Background(), d, kept, fresh)
+	for _, s := range spots {
+		all = append(all, imagefmt.Extent{Off: s.off, Len: s.len})
+	}
+	return all, err
+}
+
+// toClear finds what WipeKeeping clears, in that order.
+func toClear(ctx context.Context, d *Device, kept, fresh []imagefmt.Extent) ([]spot, error) {
 	w := &wiper{d: d, kept: kept, seen: map[int64]bool{}}
 	tables, parts, err := w.tables()
 	if err != nil {
@@ -62,16 +89,7 @@ func WipeKeeping(ctx context.Context, d *Device, kept []imagefmt.Extent, fresh .
 			return nil, fmt.Errorf("wipe: %w", err)
 		}
 	}
-	for _, s := range append(w.spots, tables...) {
-		if cleared == nil {
-			cleared = []string{} // from here on the disk is not what it was
-		}
-		if err := d.zeroByWriting(s.off, s.len); err != nil {
-			return cleared, fmt.Errorf("wipe %s: %w", s.name, err)
-		}
-		cleared = append(cleared, fmt.Sprintf("%s at offset %d", s.name, s.off))
-	}
-	return cleared, d.Sync()
+	return append(w.spots, tables...), nil
 }
 
 // read returns n bytes at off, nil when they do not all lie on the disk.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 )
@@ -101,6 +102,34 @@ func (h host) adopt(spec *Spec, running []Running) (Array, error) {
 	a, err := h.finish(spec, g, strings.TrimPrefix(r.Device, "/dev/"))
 	a.Reused = true
 	return a, err
+}
+
+// Place is where a member will be.
+type Place struct {
+	io.ReaderAt
+	Size int64 // bytes
+}
+
+// Judge says what Create would say of the superblocks in places, those of the members of spec first: a *ForeignError where it would not overwrite them. A plan
+// is better refused before its first step.
+func Judge(spec Spec, places []Place) error {
+	if err := spec.check(); err != nil {
+		return err
+	}
+	if n := len(spec.devices()); n != len(places) {
+		return fmt.Errorf("array %s: %d places are known, %d devices were named", spec.Name, len(places), n)
+	}
+	var sizes []int64
+	var all []found
+	for i, p := range places {
+		sizes, all = append(sizes, p.Size), append(all, look(spec.devices()[i], p, p.Size))
+	}
+	g, err := spec.Shape.Geometry(sizes[:len(spec.Members)], sizes[len(spec.Members):])
+	if err != nil {
+		return fmt.Errorf("array %s: %w", spec.Name, err)
+	}
+	_, err = spec.judge(g, all)
+	return err
 }
 
 // found is what is known of a member before the first write.
