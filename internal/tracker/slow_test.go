@@ -434,3 +434,105 @@ func TestSpeedClasses(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreachedUpstreamIsAvoided: a node is not sent back for a while to one that it cannot reach, though that one is heard.
+func TestUnreachedUpstreamIsAvoided(t *testing.T) {
+	l := sixRunning(t)
+	told := l.now
+	r := l.report(2)
+	r.Lost = []netip.AddrPort{numbered(1)}
+	l.top.Announce(l.now, r)
+	avoided := 0
+	for l.now.Sub(told) < avoidFor+2*time.Second {
+		l.round(6)
+		switch p := l.place[2]; {
+		case l.now.Sub(told) < avoidFor && indexOf(p) == 1:
+			t.Fatalf("sent back after %v", l.now.Sub(told))
+		case indexOf(p) == 0:
+			avoided++
+		}
+	}
+	if avoided < 10 || indexOf(l.place[2]) == 0 {
+		t.Errorf("it had another upstream %d times, and has %+v at last", avoided, l.place[2])
+	}
+}
+
+// TestNobodyHasAnything: when nothing comes to the first node, only its follower has the seeder beside it: those further down wait for
+// nothing else.
+func TestNobodyHasAnything(t *testing.T) {
+	l := newLine(t, Settings{})
+	for round := range 6 * hopeless * longStall {
+		l.now = l.now.Add(time.Second)
+		for i := range 8 {
+			r := l.report(i)
+			r.Stalled = i != 1 || round > 3*hopeless*longStall // the follower says so later than the others
+			l.place[i] = l.top.Announce(l.now, r)
+			if l.place[i].Seeder && i > 1 {
+				t.Fatalf("node %d has the seeder after %v", i, l.now.Sub(epoch))
+			}
+		}
+	}
+	if !l.place[1].Seeder {
+		t.Error("nobody has tried the seeder beside the first node")
+	}
+}
+
+// TestFoundPiecesAcquitNobody: a slow node that resumes finds pieces on its disk quickly; that is not its port, nor the fault of the
+// node that fed it.
+func TestFoundPiecesAcquitNobody(t *testing.T) {
+	l := sixRunning(t)
+	n := l.top.nodes["n3"]
+	n.port = 0
+	l.top.slow(l.now, n)
+	behind := n.slowBehind
+	if behind == nil {
+		t.Fatal("nobody feeds it")
+	}
+	done, received := l.report(3).Done, int64(l.report(3).Done)*1e6
+	for range 8 {
+		l.now, l.done = l.now.Add(time.Second), l.done+90
+		for i := range 6 {
+			r := l.report(i)
+			if i == 3 {
+				done, received = done+200, received+10e6
+				r.Done, r.Left, r.Received, r.Rate = done, int64(4000-done)*1e6, received, 0
+			}
+			l.top.Announce(l.now, r)
+		}
+	}
+	if !n.slow || behind.slow {
+		t.Errorf("it is slow: %v, the one that fed it: %v; it fetches %.0f pieces a second", n.slow, behind.slow, n.fetchRate)
+	}
+}
+
+// TestRateIsNotNegative: what was received counts by the size of the image, which is known once a node has come that lacks all of it.
+func TestRateIsNotNegative(t *testing.T) {
+	l := newLine(t, Settings{})
+	r := l.report(0)
+	r.Done, r.Left, r.Received = 3000, 1000e6, 500e6
+	l.top.Announce(l.now, r)
+	l.top.Announce(l.now, l.report(1))
+	l.now = l.now.Add(time.Second)
+	l.top.Announce(l.now, r)
+	if n := l.top.nodes["n0"]; n.fetchRate < 0 {
+		t.Errorf("it fetches %.0f pieces a second", n.fetchRate)
+	}
+}
+
+// TestLearntIsForgotten: with the last node that fetches goes what was learnt, whether it gets done or leaves.
+func TestLearntIsForgotten(t *testing.T) {
+	for name, end := range map[string]func(*line){
+		"done":   func(l *line) { l.complete(5) },
+		"leaves": func(l *line) { l.top.Leave("n5", "1") },
+	} {
+		l := sixRunning(t)
+		l.complete(0, 1, 2, 3, 4)
+		if l.top.good == 0 || l.top.ports.usual == 0 {
+			t.Fatalf("%s: nothing was learnt", name)
+		}
+		end(l)
+		if l.top.good != 0 || l.top.ports.usual != 0 || l.top.compared {
+			t.Errorf("%s: it still believes in %.0f pieces a second and ports of %.0f", name, l.top.good, l.top.ports.usual)
+		}
+	}
+}
