@@ -31,13 +31,14 @@ func cleanMachine(m *event.Machine) {
 
 // ParseUUID returns an SMBIOS UUID in a form that can be compared, "" for what is none. SMBIOS before 2.6 does not say in which order
 // the octets of the first three fields stand, and neither do iPXE and the kernel agree on it in all their versions: of the two orders the
-// smaller one is taken. All zeros and all ones mean that the machine has no UUID (SMBIOS 7.2.1).
+// smaller one is taken. All zeros and all ones mean that the machine has no UUID (SMBIOS 7.2.1); makers write more that means the same: another
+// octet sixteen times, ones from the fifth octet on, and the examples of BIOS vendors.
 func ParseUUID(s string) string {
 	if len(s) > 36 {
 		return ""
 	}
 	b, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
-	if err != nil || len(b) != 16 || bytes.Count(b, []byte{0}) == 16 || bytes.Count(b, []byte{0xff}) == 16 {
+	if err != nil || len(b) != 16 || bytes.Count(b, b[:1]) == 16 || bytes.Count(b[4:], []byte{0xff}) == 12 {
 		return ""
 	}
 	other := slices.Clone(b)
@@ -47,7 +48,12 @@ func ParseUUID(s string) string {
 	if bytes.Compare(other, b) < 0 {
 		b = other
 	}
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	uuid := fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	switch uuid {
+	case "00020003-0004-0005-0006-000700080009", "01020907-0301-0103-0807-060504030201": // 03000200-0400-0500-... and 07090201-0103-0301-...
+		return ""
+	}
+	return uuid
 }
 
 // sameMachine says whether two nodes are one machine that has booted by one card and by another. That they have any address in common

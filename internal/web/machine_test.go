@@ -40,6 +40,7 @@ func TestMachineIsKnownByAnyCard(t *testing.T) {
 		{"UUID in the other order of octets", []event.Progress{done(macA, uuidA, macA)}, macB, "44454c4c-4300-1035-8052-b4c04f4d3732", true, true},
 		{"UUID of zeros", []event.Progress{done(macA, "00000000-0000-0000-0000-000000000000", macA)}, macB, "00000000-0000-0000-0000-000000000000", false, true},
 		{"UUID of ones", []event.Progress{done(macA, "ffffffff-ffff-ffff-ffff-ffffffffffff", macA)}, macB, "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", false, true},
+		{"UUID of an example", []event.Progress{done(macA, "03000200-0400-0500-0006-000700080009", macA)}, macB, "03000200-0400-0500-0006-000700080009", false, true},
 		{"no UUID", []event.Progress{done(macA, "", macA)}, macB, "", false, true},
 		{"UUID of two deployed machines", []event.Progress{done(macA, uuidA, macA, bmc), done(macB, uuidA, macB, bmc)}, macC, uuidA, false, true},
 		{"UUID of another machine that has reported", []event.Progress{done(macA, uuidA, macA), {Node: macB, Run: "r", Phase: event.PhaseFetch,
@@ -137,5 +138,31 @@ func TestOldListIsRead(t *testing.T) {
 	}
 	if k, err := n.Redeploy(macA); k != 1 || err != nil {
 		t.Errorf("%d, %v", k, err)
+	}
+}
+
+// UUIDs that makers leave as they found them are of many machines, from the first one on.
+func TestUUIDsOfNobody(t *testing.T) {
+	for _, s := range []string{"03000200-0400-0500-0006-000700080009", "00020003-0004-0005-0006-000700080009", "FEFEFEFE-FEFE-FEFE-FEFE-FEFEFEFEFEFE",
+		"07090201-0103-0301-0807-060504030201", "01020907-0301-0103-0807-060504030201", "11111111-1111-1111-1111-111111111111",
+		"12345678-ffff-ffff-ffff-ffffffffffff", "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"} {
+		if got := ParseUUID(s); got != "" {
+			t.Errorf("%s counts as %s", s, got)
+		}
+	}
+	for _, s := range []string{uuidA, "00000000-0000-0000-0000-ac1f6b000001"} { // the second as one maker writes it: its end is a MAC address
+		if ParseUUID(s) == "" {
+			t.Errorf("%s does not count", s)
+		}
+	}
+
+	file := filepath.Join(t.TempDir(), "nodes.json")
+	if err := os.WriteFile(file, []byte(`{"`+macA+`":{"image":"debian","uuid":"00020003-0004-0005-0006-000700080009"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n, _, log := table(t, file)
+	update(t, n, done(macB, "03000200-0400-0500-0006-000700080009", macB))
+	if d, ok := n.Deployed(macA, ""); !ok || d.UUID != "" || log.String() == "" || strings.Contains(log.String(), "same SMBIOS UUID") {
+		t.Errorf("%+v %v\n%s", d, ok, log)
 	}
 }

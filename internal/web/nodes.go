@@ -116,6 +116,8 @@ func NewNodes(o NodesOptions) (*Nodes, error) {
 		t.deployed = map[string]Deployment{}
 	}
 	for id, d := range t.deployed {
+		d.UUID = ParseUUID(d.UUID) // an earlier server may have taken it for one
+		t.deployed[id] = d
 		t.find(id, d)
 		t.note(id, d.Machine)
 	}
