@@ -152,18 +152,23 @@ func readGPTEntry(b []byte, number int, sector, size int64) (p imagefmt.Partitio
 	if first < 1 || first > last || last >= uint64(size/sector) {
 		return p, false, fmt.Errorf("partition %d lies at sectors %d to %d of %d", number, first, last, size/sector)
 	}
+	return imagefmt.Partition{
+		Number: number, Start: int64(first) * sector, Length: int64(last-first+1) * sector, Type: kind, UUID: formatGUID(b[16:32]),
+		Label: printable(gptName(b)), Attributes: le.Uint64(b[48:]),
+	}, true, nil
+}
+
+// gptName is the name in an entry.
+func gptName(entry []byte) string {
 	name := make([]uint16, 0, gptNameUnits)
 	for i := range gptNameUnits {
-		u := le.Uint16(b[56+2*i:])
+		u := binary.LittleEndian.Uint16(entry[56+2*i:])
 		if u == 0 {
 			break
 		}
 		name = append(name, u)
 	}
-	return imagefmt.Partition{
-		Number: number, Start: int64(first) * sector, Length: int64(last-first+1) * sector, Type: kind, UUID: formatGUID(b[16:32]),
-		Label: printable(string(utf16.Decode(name))), Attributes: le.Uint64(b[48:]),
-	}, true, nil
+	return string(utf16.Decode(name))
 }
 
 // printable replaces what must not reach a console or a manifest.

@@ -68,6 +68,8 @@ func planReplace(d *Device, t imagefmt.Table) ([]tableWrite, error) {
 	if err != nil {
 		return nil, err
 	}
+	keepNames(backup, current)
+	keepNames(primary, current)
 	writes := []tableWrite{sector0}
 	usual := 2*int64(d.sector) + gptArraySize // where an array at LBA 2 ends
 	beside := max(usual, current.end)
@@ -85,9 +87,28 @@ func planReplace(d *Device, t imagefmt.Table) ([]tableWrite, error) {
 func movedArray(primary []tableWrite, off int64, sector int) []tableWrite {
 	header := append([]byte(nil), primary[1].b...)
 	binary.LittleEndian.PutUint64(header[72:], uint64(off/int64(sector)))
+	sealGPT(header)
+	return []tableWrite{{primary[0].b, off}, {header, primary[1].off}}
+}
+
+// sealGPT puts the checksum of a header into it.
+func sealGPT(header []byte) {
 	clear(header[16:20])
 	binary.LittleEndian.PutUint32(header[16:], crc32.ChecksumIEEE(header[:gptHeaderSize]))
-	return []tableWrite{{primary[0].b, off}, {header, primary[1].off}}
+}
+
+// keepNames gives the entries of partitions that stay the names of the live ones, bit for bit: the inventory, by which tables are planned, has another
+// character in the place of those that may not be shown, and udev names a link by them.
+func keepNames(array []tableWrite, live liveGPT) {
+	entries, header := array[0].b, array[1].b
+	for i := 0; i < gptEntries && (i+1)*live.each <= len(live.entries); i++ {
+		e, l := entries[128*i:][:128], live.entries[live.each*i:][:128]
+		if bytes.Equal(e[:48], l[:48]) && gptName(e) == printable(gptName(l)) { // type, UUID, first and last sector
+			copy(e[56:], l[56:])
+		}
+	}
+	binary.LittleEndian.PutUint32(header[88:], crc32.ChecksumIEEE(entries[:gptArraySize]))
+	sealGPT(header)
 }
 
 // liveGPT is what a disk has now.

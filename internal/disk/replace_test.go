@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"swarmboot/imagefmt"
+	"swarmboot/internal/filetest"
 )
 
 // seen lists the partitions that sfdisk sees, by UUID with their place, and what it complains of.
@@ -130,6 +131,42 @@ func cut(t *testing.T, d *Device, path string, table imagefmt.Table, check func(
 	}
 	if err := ReplaceTable(d, table); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The entry of a partition that stays is the same bytes afterwards, also where its name has what an inventory does not show; a partition that comes in the
+// place of another has its own name.
+func TestReplaceTableKeepsNames(t *testing.T) {
+	p := sparse(t, 64*mib)
+	run(t, "sgdisk", "-n", "1:2048:+8M", "-c", "1:old\u00a0name", "-n", "3:20480:+32M", "-t", "3:8309", "-c", "3:Daten\u00a0\ue000\U0001f4be\U000f0000 ß", "-A", "3:set:63", p)
+	entry := func(n int) string { return string(filetest.Read(t, p, 1024+128*int64(n-1), 128)) }
+	kept, old := entry(3), entry(1)
+	table := inventory(t, p).Table
+	if got := table.Partitions[1].Label; got != "Daten\ufffd\ufffd\U0001f4be\ufffd ß" {
+		t.Errorf("the inventory says %q", got)
+	}
+	d := open(t, p)
+	for _, label := range []string{"old\ufffd name", "new", "old\ufffdname"} {
+		table.Partitions[0].Label = label
+		staged := table
+		staged.Partitions = table.Partitions[1:]
+		for _, next := range []imagefmt.Table{staged, table, table} {
+			if err := ReplaceTable(d, next); err != nil {
+				t.Fatal(err)
+			}
+			if entry(3) != kept {
+				t.Errorf("%s: the kept entry is %x, was %x", label, entry(3), kept)
+			}
+			if out := run(t, "sgdisk", "-v", p); !strings.Contains(out, "No problems found") {
+				t.Error(out)
+			}
+			if backup := filetest.Read(t, p, 64*mib-33*512+2*128, 128); string(backup) != kept {
+				t.Errorf("%s: the backup has %x, was %x", label, backup, kept)
+			}
+		}
+		if got := inventory(t, p).Table.Partitions[0].Label; got != label || entry(1) == old {
+			t.Errorf("the partition that comes is called %q, want %q", got, label)
+		}
 	}
 }
 
