@@ -204,7 +204,7 @@ func TestPlan(t *testing.T) {
 		words []string
 	}{
 		{[]string{"--layout", layoutFile(t, keepingLayout(dev))}, []string{dev, "data", "swap", "root"}},
-		{[]string{"--disk", dev}, []string{dev, "root"}},
+		{[]string{"--disk", dev}, []string{dev, "root", `lost: partition 3 "data"`}},
 	} {
 		path, err := exec.LookPath("deploy")
 		if err != nil {

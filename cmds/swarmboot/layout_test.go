@@ -54,4 +54,20 @@ func TestDeployPlanOfImage(t *testing.T) {
 	if code != cli.CodeTooSmall || !strings.Contains(msg, target+" is too small") {
 		t.Errorf("without a layout: code %d: %s", code, msg)
 	}
+
+	// What is lost is said with a layout and without one.
+	makeDisk(t, target, 96*mib, "label: gpt\nstart=1MiB, size=8MiB, type=uefi\nstart=9MiB, size=8MiB, type=swap\nstart=17MiB, size=32MiB, type=L, name=old\n",
+		[]part{{1 * mib, 8 * mib, "vfat"}, {9 * mib, 8 * mib, "swap"}, {17 * mib, 32 * mib, "ext4"}})
+	inventory, _ = mustRun(t, "inventory", target)
+	if err := os.WriteFile(inv, []byte(inventory), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"--layout", layout}, {"--disk", target}} {
+		out, _ := mustRun(t, append([]string{"deploy", "plan", "--inventory", inv, "--image", name}, args...)...)
+		for _, want := range []string{"lost: partition 1, 8.0 MiB, vfat", "lost: partition 2, 8.0 MiB, swap", `lost: partition 3 "old", 32.0 MiB, ext4`} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%q does not say %q:\n%s", args, want, out)
+			}
+		}
+	}
 }

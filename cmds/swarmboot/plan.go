@@ -120,7 +120,8 @@ func planDisk(selector string, inv []disk.Inventory, im layout.Image, how layout
 	if err != nil {
 		return nil, cli.WithCode(cli.CodeDisk, err)
 	}
-	return layout.Default(d, im, how)
+	i := slices.IndexFunc(disks, func(q disk.Disk) bool { return q.Path == d.Path })
+	return layout.Default(inv[i], im, how)
 }
 
 // readInventory reads what "swarmboot inventory" has printed, strictly.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -29,7 +30,13 @@ func (e *engine) makePlan(ctx context.Context) (*layout.Plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		p, err := layout.Default(d, im, layout.Scale(e.o.Grow))
+		inv := disk.Inventory{Disk: d}
+		if e.o.Plan { // only people ask what is lost
+			if inv, err = inventoryOf(d); err != nil {
+				return nil, fmt.Errorf("what is on %s: %w", d.Path, err)
+			}
+		}
+		p, err := layout.Default(inv, im, layout.Scale(e.o.Grow))
 		return p, planError(err)
 	}
 	b := e.o.LayoutJSON
@@ -53,6 +60,24 @@ func (e *engine) makePlan(ctx context.Context) (*layout.Plan, error) {
 	}
 	p.Layout = e.o.Layout
 	return p, nil
+}
+
+// inventoryOf reads what is on a disk.
+func inventoryOf(d disk.Disk) (disk.Inventory, error) {
+	path, err := filepath.Abs(d.Path)
+	if err != nil {
+		return disk.Inventory{}, err
+	}
+	all, err := disk.ReadInventory([]string{path})
+	if err != nil {
+		return disk.Inventory{}, err
+	}
+	i := slices.IndexFunc(all, func(q disk.Inventory) bool { return q.Path == path })
+	if i < 0 {
+		return disk.Inventory{}, errors.New("it is not among the disks of this machine")
+	}
+	all[i].Disk = d
+	return all[i], nil
 }
 
 func (e *engine) hasLayout() bool { return e.o.Layout != "" || e.o.LayoutJSON != nil }

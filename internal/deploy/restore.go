@@ -101,7 +101,7 @@ func (r *restore) plan(dev *disk.Device) (*layout.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return layout.Default(d, layout.Image{Manifest: r.o.Manifest, Used: r.im.used}, layout.Scale(r.o.Grow))
+	return layout.Default(disk.Inventory{Disk: d}, layout.Image{Manifest: r.o.Manifest, Used: r.im.used}, layout.Scale(r.o.Grow))
 }
 
 // copy brings every piece and every zero extent to the disk.

@@ -12,16 +12,16 @@ import (
 )
 
 // defaultPlan is the image's own table on one disk.
-func defaultPlan(d disk.Disk, im Image, how Scale) (*Plan, error) {
-	if err := (&disk.Inventory{Disk: d}).Check(); err != nil {
+func defaultPlan(d disk.Inventory, im Image, how Scale) (*Plan, error) {
+	if err := (&disk.Inventory{Disk: d.Disk}).Check(); err != nil {
 		return nil, &RefusedError{Reason: err.Error()}
 	}
-	s := &scaler{d: d, im: im, m: im.Manifest}
+	s := &scaler{d: d.Disk, im: im, m: im.Manifest}
 	table, err := s.table(how)
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Notes: s.notes, Contents: s.contents(table, 0), Disks: []DiskPlan{{Disk: s.d, Wipe: disk.WipeNone, Table: table}}}
+	p := &Plan{Notes: s.notes, Contents: s.contents(table, 0), Disks: []DiskPlan{{Disk: s.d, Wipe: disk.WipeNone, Table: table, Lost: lost(d, nil)}}}
 	return p, p.Check(im.Manifest)
 }
 

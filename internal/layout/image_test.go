@@ -17,11 +17,11 @@ func TestDefaultTooSmall(t *testing.T) {
 	for _, how := range []Scale{ScaleNone, ScaleLast, ScaleProportional} {
 		d := disk.Disk{Path: "/srv/disk.img", Transport: "file", LogicalSector: 512, Size: need - 1}
 		var small *disk.TooSmallError
-		if _, err := Default(d, Image{Manifest: m}, how); !errors.As(err, &small) || small.Device != d.Path || small.Size != need-1 || small.Need != need {
+		if _, err := Default(disk.Inventory{Disk: d}, Image{Manifest: m}, how); !errors.As(err, &small) || small.Device != d.Path || small.Size != need-1 || small.Need != need {
 			t.Errorf("%s: %v", how, err)
 		}
 		d.Size = need
-		if _, err := Default(d, Image{Manifest: m}, how); err != nil {
+		if _, err := Default(disk.Inventory{Disk: d}, Image{Manifest: m}, how); err != nil {
 			t.Errorf("%s, a disk that is just large enough: %v", how, err)
 		}
 	}

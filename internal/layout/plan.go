@@ -107,6 +107,6 @@ const (
 // the next one. Errors: *NoCandidateError, *disk.TooSmallError, *RefusedError, wrapped or not.
 func (l *Layout) Plan(inv []disk.Inventory, im Image) (*Plan, error) { return l.plan(inv, im) }
 
-// Default is the plan without a layout: the image's own table on one disk. What is on the disk now makes no difference. Errors:
-// *disk.TooSmallError, *RefusedError.
-func Default(d disk.Disk, im Image, how Scale) (*Plan, error) { return defaultPlan(d, im, how) }
+// Default is the plan without a layout: the image's own table on one disk. What is on the disk now makes no difference but for what the plan
+// says is lost. Errors: *disk.TooSmallError, *RefusedError.
+func Default(d disk.Inventory, im Image, how Scale) (*Plan, error) { return defaultPlan(d, im, how) }

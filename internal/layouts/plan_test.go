@@ -188,7 +188,7 @@ func plan(t *testing.T, a *txtar.Archive) (*layout.Plan, error) {
 		if text, ok := files["scale"]; ok {
 			how = layout.Scale(strings.TrimSpace(text))
 		}
-		return layout.Default(inv[0].Disk, im, how)
+		return layout.Default(inv[0], im, how)
 	}
 	l, err := Parse("layout.yaml", []byte(files["layout.yaml"]))
 	if err != nil {
