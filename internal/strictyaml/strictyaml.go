@@ -1,5 +1,5 @@
-// Package strictyaml reads one YAML document into a struct, strictly: unknown fields, second documents, anchors, aliases and tags
-// are errors, and every error says where it stands. Fields are named by json tags.
+// Package strictyaml reads one YAML document into a struct, strictly: unknown fields, second documents, anchors, aliases, tags and
+// nesting that is deeper than any description's are errors, and every error says where it stands. Fields are named by json tags.
 package strictyaml
 
 import (
@@ -12,6 +12,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 
 	"swarmboot/internal/field"
@@ -49,7 +50,14 @@ func Read(file string, b []byte, limit int, v any) (*Document, error) {
 	if len(b) > limit {
 		return nil, &Error{File: file, Reason: fmt.Sprintf("more than %d bytes", limit)}
 	}
-	tree, err := parser.ParseBytes(b, 0)
+	if line := blankRun(b); line > 0 {
+		return nil, &Error{File: file, Line: line, Column: 1, Reason: fmt.Sprintf("more than %d blank lines in a row", maxBlank)}
+	}
+	tokens := lexer.Tokenize(string(b))
+	if err := bounded(file, tokens); err != nil {
+		return nil, err
+	}
+	tree, err := parser.Parse(tokens, 0)
 	if err != nil {
 		return nil, syntax(file, err)
 	}
@@ -123,8 +131,8 @@ type finder struct {
 func (f *finder) Visit(n ast.Node) ast.Visitor {
 	var reason string
 	switch n.(type) {
-	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
-		reason = "anchors, aliases and tags are not taken"
+	case *ast.MergeKeyNode:
+		reason = noReferences
 	case *ast.NullNode: // what a file ends with that was cut behind a key
 		reason = `has no value: leave the field out, or write {}, [] or ""`
 	default:
