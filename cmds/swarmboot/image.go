@@ -90,6 +90,7 @@ func parseImagePath(arg string) imagePath {
 func (p imagePath) manifest() string { return filepath.Join(p.dir, p.name+".json") }
 func (p imagePath) payload() string  { return filepath.Join(p.dir, p.name+".payload") }
 func (p imagePath) torrent() string  { return filepath.Join(p.dir, p.name+".torrent") }
+func (p imagePath) files() []string  { return []string{p.manifest(), p.payload(), p.torrent()} }
 
 // openImage is an image on disk, its parts found to agree.
 type openImage struct {

@@ -192,7 +192,7 @@ func (p imagePath) refuseExisting(overwrite bool) error {
 	} else if !fi.IsDir() {
 		return cli.Usagef("%s is not a directory", p.dir)
 	}
-	for _, f := range []string{p.manifest(), p.payload(), p.torrent()} {
+	for _, f := range p.files() {
 		if _, err := os.Lstat(f); err == nil && !overwrite {
 			return cli.Usagef("%s exists; --overwrite replaces the image", f)
 		}

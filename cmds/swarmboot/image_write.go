@@ -41,12 +41,13 @@ func imageWrite(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	default:
 		return cli.Usagef("image write: --grow %q: want last, proportional, exact or none", *grow)
 	}
-	im, err := parseImagePath(pos[0]).load()
+	source := parseImagePath(pos[0])
+	im, err := source.load()
 	if err != nil {
 		return err
 	}
 	defer im.Close()
-	if err := im.refuseItself(pos[1]); err != nil {
+	if err := source.refuseItself(pos[1]); err != nil {
 		return err
 	}
 	if err := confirm(pos[1], im.manifest, *yes, stderr); err != nil {
@@ -68,9 +69,11 @@ func restore(ctx context.Context, im *openImage, o deploy.RestoreOptions, shown 
 }
 
 // refuseItself keeps a slip of the keyboard from overwriting the image with what it holds.
-func (im *openImage) refuseItself(target string) error {
-	if sameFile(im.payload.Name(), target) {
-		return cli.Usagef("%s is the payload of this image", target)
+func (p imagePath) refuseItself(target string) error {
+	for _, f := range p.files() {
+		if sameFile(f, target) {
+			return cli.Usagef("%s is a part of this image", target)
+		}
 	}
 	return nil
 }
@@ -138,7 +141,8 @@ func imageExport(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	if pos[1] != "raw" {
 		return cli.Usagef("image export: format %q: want raw", pos[1])
 	}
-	im, err := parseImagePath(pos[0]).load()
+	source := parseImagePath(pos[0])
+	im, err := source.load()
 	if err != nil {
 		return err
 	}
@@ -147,7 +151,7 @@ func imageExport(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	if fi, err := os.Lstat(dst); err == nil && (!*overwrite || !fi.Mode().IsRegular()) {
 		return cli.Usagef("image export: %s exists; --overwrite replaces a file", dst)
 	}
-	if err := im.refuseItself(dst); err != nil {
+	if err := source.refuseItself(dst); err != nil {
 		return err
 	}
 	if err := exportTo(ctx, im, dst, stderr); err != nil {
