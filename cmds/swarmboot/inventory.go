@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 
 	"swarmboot/internal/cli"
 	"swarmboot/internal/disk"
@@ -27,7 +29,11 @@ func runInventory(_ context.Context, args []string, stdout, _ io.Writer) error {
 			return cli.Usagef("inventory: unknown option %q", a)
 		}
 	}
-	inv, err := disk.ReadInventory(args)
+	files, err := diskFiles(args)
+	if err != nil {
+		return err
+	}
+	inv, err := disk.ReadInventory(files)
 	if err != nil {
 		return fileError(err)
 	}
@@ -37,4 +43,24 @@ func runInventory(_ context.Context, args []string, stdout, _ io.Writer) error {
 	e := json.NewEncoder(stdout)
 	e.SetIndent("", "  ")
 	return e.Encode(inv)
+}
+
+// diskFiles returns the absolute paths of regular files, by which layouts and selectors know them.
+func diskFiles(names []string) ([]string, error) {
+	var files []string
+	for _, name := range names {
+		fi, err := os.Stat(name)
+		if err != nil {
+			return nil, cli.Usagef("inventory: %w", err)
+		}
+		if !fi.Mode().IsRegular() {
+			return nil, cli.Usagef("inventory: %s is no regular file; the disks of this machine are listed without being named", name)
+		}
+		path, err := filepath.Abs(name)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, path)
+	}
+	return files, nil
 }
