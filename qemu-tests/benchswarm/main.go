@@ -30,6 +30,7 @@ type options struct {
 	stagger   time.Duration
 	late      time.Duration
 	foreign   int
+	inRack    int
 	kill      fault
 	server    fault // kills the server
 	cut       fault
@@ -66,6 +67,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.DurationVar(&o.stagger, "stagger", 0, "nodes start spread over this time")
 	f.DurationVar(&o.late, "late", 0, "the last node starts so much later")
 	f.IntVar(&o.foreign, "foreign", 0, "so many of the last nodes are aria2c (swarm only, verbatim or packed: they get the payload as a file)")
+	f.IntVar(&o.inRack, "in-rack", 0, "nodes of a rack, as they tell the tracker; 0: all (swarm only)")
 	f.Var(&o.kill, "kill", "kill nodes: NODE@SECONDS")
 	f.Var(&o.server, "kill-server", "restart the server: 0@SECONDS, or 0@SECONDS+DOWN for DOWN seconds without it (swarm only)")
 	f.Var(&o.cut, "cut", "pull the cables of the first NODE nodes: NODE@SECONDS+DOWN")

@@ -64,6 +64,7 @@ type plan struct {
 	restartAt time.Duration
 	foreign   int // of the last nodes are ordinary clients
 	late      time.Duration
+	inRack    int
 	seed      int64
 }
 
@@ -72,7 +73,7 @@ func (o *options) plan(round int) *plan {
 	for i := range p.starts {
 		p.starts[i] = o.stagger * time.Duration(i) / time.Duration(o.nodes)
 	}
-	p.foreign, p.late = o.foreign, o.late
+	p.foreign, p.late, p.inRack = o.foreign, o.late, o.inRack
 	p.starts[o.nodes-1] += o.late
 	if o.kill.set {
 		p.kill[o.kill.who] = seconds(o.kill.value)
@@ -131,6 +132,9 @@ func (p *plan) String() string {
 	}
 	if p.foreign > 0 {
 		s = append(s, fmt.Sprintf("the last %d are aria2c", p.foreign))
+	}
+	if p.inRack > 0 {
+		s = append(s, fmt.Sprintf("racks of %d", p.inRack))
 	}
 	for n, at := range p.kill {
 		s = append(s, fmt.Sprintf("node %d killed at %s", n, at.Round(time.Second)))

@@ -70,9 +70,9 @@ func scenarios() []scenario {
 		{name: "foreign", judge: judgeForeign, set: func(o *options, _ float64) { o.foreign = 2 }},
 		{name: "killed", set: func(o *options, floor float64) { o.kill = at(o.nodes/2, floor/2, 0) }, judge: within(1.25)},
 	}
+	// One after another: nodes that start together get their places in any order.
+	inOrder := func(o *options) { o.stagger = seconds(0.1 * float64(o.nodes)) }
 	for _, node := range []int{1, 4, 8} { // whichever place the node has
-		// One after another: nodes that start together get their places in any order.
-		inOrder := func(o *options) { o.stagger = seconds(0.1 * float64(o.nodes)) }
 		rows = append(rows,
 			scenario{name: fmt.Sprintf("slow-port-%d", node), judge: within(1.15), set: func(o *options, _ float64) {
 				inOrder(o)
@@ -84,6 +84,15 @@ func scenarios() []scenario {
 			}})
 	}
 	rows = append(rows,
+		// The last of a rack feeds the next one.
+		scenario{name: "racks-slow-disk", judge: within(1.15), set: func(o *options, _ float64) {
+			inOrder(o)
+			o.inRack, o.slowDisk = (o.nodes+1)/2, at((o.nodes+1)/2, 3, 0)
+		}},
+		scenario{name: "racks-slow-port", judge: within(1.15), set: func(o *options, _ float64) {
+			inOrder(o)
+			o.inRack, o.slow = 1, at(1, float64(o.rate)/4, 0)
+		}},
 		scenario{name: "seeder-killed", set: func(o *options, floor float64) {
 			o.stagger, o.server = seconds(floor/2), at(0, 1.2*floor, 9999)
 		}},

@@ -117,9 +117,14 @@ func (r *rig) deploy(ctx context.Context, i int, n *nodeResult, t0 time.Time) {
 			return err
 		}
 		defer closeDisk()
-		cmd, err := r.command(ctx, i, filepath.Join(r.o.bin, "deploy"),
-			"--server", "http://"+r.rack.Address(0)+":"+serverPort, "--image", r.name, "--disk", disk,
-			"--node", fmt.Sprintf("node%d", i), "--then", "exit", "--linger", "10m", "--json")
+		args := []string{
+			"--server", "http://" + r.rack.Address(0) + ":" + serverPort, "--image", r.name, "--disk", disk,
+			"--node", fmt.Sprintf("node%d", i), "--then", "exit", "--linger", "10m", "--json",
+		}
+		if r.plan.inRack > 0 {
+			args = append(args, "--rack", fmt.Sprintf("rack%d", (i-1)/r.plan.inRack))
+		}
+		cmd, err := r.command(ctx, i, filepath.Join(r.o.bin, "deploy"), args...)
 		if err != nil {
 			return err
 		}
