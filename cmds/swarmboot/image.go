@@ -51,21 +51,30 @@ func runImage(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	return cli.Usagef("image: unknown verb %q; \"swarmboot image --help\" lists them", args[0])
 }
 
-// parseImageFlags parses args, options before and after the want positional arguments; --help prints to stdout.
-func parseImageFlags(f *flag.FlagSet, args []string, stdout io.Writer, synopsis string, want int) ([]string, error) {
+// parseFlags parses args and returns those that are no options, which may stand anywhere between them.
+func parseFlags(f *flag.FlagSet, args []string) (pos []string, err error) {
 	f.SetOutput(io.Discard)
-	var pos []string
 	for {
 		if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
-			cli.Help(stdout, "Usage: swarmboot "+synopsis+"\n\n", f)
 			return nil, err
 		} else if err != nil {
 			return nil, cli.Usagef("%s: %w", f.Name(), err)
 		}
 		if f.NArg() == 0 {
-			break
+			return pos, nil
 		}
 		pos, args = append(pos, f.Arg(0)), f.Args()[1:]
+	}
+}
+
+// parseImageFlags parses args, options among the want positional arguments; --help prints to stdout.
+func parseImageFlags(f *flag.FlagSet, args []string, stdout io.Writer, synopsis string, want int) ([]string, error) {
+	pos, err := parseFlags(f, args)
+	if errors.Is(err, flag.ErrHelp) {
+		cli.Help(stdout, "Usage: swarmboot "+synopsis+"\n\n", f)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if len(pos) != want {
 		return nil, cli.Usagef("usage: swarmboot %s", synopsis)

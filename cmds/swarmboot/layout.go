@@ -130,27 +130,26 @@ func layoutHelp() string {
 
 func layoutCheck(args []string, stdout io.Writer) error {
 	f := flag.NewFlagSet("layout check", flag.ContinueOnError)
-	f.SetOutput(io.Discard)
 	show := f.Bool("show", false, "draw the resulting tables")
 	disks := f.String("disk", "", "blank disks to draw them for")
 	image := f.String("image", "", "image to draw them for")
-	err := f.Parse(args)
+	files, err := parseFlags(f, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stdout, layoutHelp(), cli.ExitCodes)
 		return err
 	case err != nil:
-		return cli.Usagef("layout check: %w", err)
-	case f.NArg() == 0:
+		return err
+	case len(files) == 0:
 		return cli.Usagef("layout check: no file given")
-	case *show && (*disks == "" || f.NArg() != 1):
+	case *show && (*disks == "" || len(files) != 1):
 		return cli.Usagef("layout check: --show wants --disk SIZE[,SIZE...] and one file")
 	case !*show && (*disks != "" || *image != ""):
 		return cli.Usagef("layout check: --disk and --image go with --show")
 	case *show:
-		return layoutShow(f.Arg(0), *disks, *image, stdout)
+		return layoutShow(files[0], *disks, *image, stdout)
 	}
-	for _, name := range f.Args() {
+	for _, name := range files {
 		n, err := checkLayouts(name)
 		if err != nil {
 			return cli.WithCode(cli.CodeUsage, fmt.Errorf("%s:\n%w", name, err))
