@@ -23,7 +23,9 @@ const statusUsage = `Usage: swarmboot status [--server URL] [--json]
        swarmboot status [--server URL] --redeploy NODE|all
 
 Shows the images and nodes of a server. --redeploy lets a node that was
-deployed be deployed again when it next boots from the network.
+deployed be deployed again when it next boots from the network. NODE is the MAC
+address that it boots by; where an adapter or card was another machine's
+before, that one stays deployed, and NODE may have to be asked for twice.
 
 Options:
 `

@@ -62,6 +62,9 @@ func sameMachine(a string, am event.Machine, b string, bm event.Machine) bool {
 	return a == b || slices.Contains(am.MACs, b) || slices.Contains(bm.MACs, a)
 }
 
+// anotherMachine says whether two UUIDs are of two machines; of one that is not known it says no.
+func anotherMachine(a, b string) bool { return a != "" && b != "" && a != b }
+
 // note learns of UUIDs that several machines have; with mu held.
 func (t *Nodes) note(id string, m event.Machine) {
 	if m.UUID == "" {
@@ -71,15 +74,30 @@ func (t *Nodes) note(id string, m event.Machine) {
 	switch {
 	case !known && len(t.owners) < maxDeployed:
 		t.owners[m.UUID] = owner{id: id, machine: m}
-	case known && !o.several && !sameMachine(o.id, o.machine, id, m):
+	case known && len(t.byUUID[m.UUID]) == 0 && !t.running(o.id): // nothing is deployed: it may be one machine that tries with another adapter
+		t.owners[m.UUID] = owner{id: id, machine: m, several: o.several}
+	case known && !o.several && !sameMachine(o.id, o.machine, id, m) && !t.released(id, m.UUID):
 		o.several = true
 		t.owners[m.UUID] = o
 		t.o.Logger.Warn("machines with the same SMBIOS UUID are told apart by their MAC addresses alone", "uuid", m.UUID, "node", o.id, "other", id)
 	}
 }
 
+// released says whether that a node has its UUID, as another one has, does not show that these are two machines; with mu held.
+func (t *Nodes) released(id, uuid string) bool {
+	d := t.deployed[id]
+	return t.again[id] == uuid || d.Again && d.UUID == uuid
+}
+
 // put adds a deployment, in place of those of the same machine that it covers; with mu held.
 func (t *Nodes) put(id string, d Deployment) {
+	if anotherMachine(t.deployed[id].UUID, d.UUID) {
+		t.part(id, id)
+	}
+	if d.UUID == "" {
+		d.UUID = t.deployed[id].UUID
+	}
+	d.Again = d.Again || d.UUID != "" && t.released(id, d.UUID)
 	for _, mac := range t.deployed[id].MACs { // a card whose driver failed this time is still one of the machine's
 		if !slices.Contains(d.MACs, mac) && len(d.MACs) < event.MaxMACs {
 			d.MACs = append(d.MACs, mac)
@@ -95,6 +113,18 @@ func (t *Nodes) put(id string, d Deployment) {
 	t.deployed[id] = d
 	t.find(id, d)
 	t.note(id, d.Machine)
+}
+
+// part takes a card out of the deployment of a machine, which stays: the card is another machine's now; with mu held.
+func (t *Nodes) part(id, mac string) {
+	d := t.deployed[id]
+	t.drop(id)
+	d.MACs = slices.DeleteFunc(slices.Clone(d.MACs), func(s string) bool { return s == mac })
+	d.Again = true
+	if id == mac {
+		id = d.UUID + "." + mac
+	}
+	t.put(id, d)
 }
 
 // find enters a deployment where its addresses and its UUID are looked up; with mu held.
@@ -123,7 +153,7 @@ func (t *Nodes) drop(id string) {
 	delete(t.deployed, id)
 }
 
-// sameAs returns the nodes with deployments that are the same machine as one; with mu held.
+// sameAs returns the nodes with deployments that are the same machine as one, or have had its card; with mu held.
 func (t *Nodes) sameAs(id string, m event.Machine) []string {
 	ids := slices.Clone(t.byMAC[id])
 	for _, other := range append([]string{id}, m.MACs...) {
@@ -134,34 +164,38 @@ func (t *Nodes) sameAs(id string, m event.Machine) []string {
 	return ids
 }
 
-// lookUp finds the deployment of a machine by the name of the node or any of its addresses; with mu held.
-func (t *Nodes) lookUp(id string) (Deployment, bool) {
-	if d, ok := t.deployed[id]; ok {
-		return d, true
+// lookUp finds the deployment of a machine by the name of the node or any of its addresses, else by its UUID; "" = none; with mu held.
+func (t *Nodes) lookUp(id, uuid string) string {
+	if _, ok := t.deployed[id]; ok {
+		return id
 	}
-	if ids := t.byMAC[id]; len(ids) > 0 {
-		return t.deployed[ids[len(ids)-1]], true
+	ids := t.byMAC[id]
+	if len(ids) == 0 && !t.owners[uuid].several {
+		ids = t.byUUID[uuid]
 	}
-	return Deployment{}, false
+	if len(ids) == 0 {
+		return ""
+	}
+	return ids[len(ids)-1]
 }
 
 // Deployed tells what was deployed to a machine, by the name of the node, any address that it has reported, or its UUID.
 func (t *Nodes) Deployed(id, uuid string) (Deployment, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if d, ok := t.lookUp(id); ok {
-		return d, true
-	}
 	uuid = ParseUUID(uuid)
-	ids := t.byUUID[uuid]
-	again, asked := t.unknown[id]
-	if len(ids) == 0 || t.owners[uuid].several || again {
+	node := t.lookUp(id, uuid)
+	if node == "" || uuid != "" && t.again[id] == uuid {
 		return Deployment{}, false
 	}
-	if !asked && len(t.unknown) < maxNodes {
-		t.unknown[id] = false
+	if _, ok := t.asked[id]; ok || len(t.asked) < maxNodes {
+		t.asked[id] = uuid
 	}
-	return t.deployed[ids[len(ids)-1]], true
+	d := t.deployed[node]
+	if node != id && !slices.Contains(d.MACs, id) {
+		d.ByUUID = node
+	}
+	return d, true
 }
 
 // forget removes the deployments of a machine, or with "all" every one; it returns of how many machines.
@@ -173,26 +207,54 @@ func (t *Nodes) forget(id string) (int, error) {
 		for node := range t.deployed {
 			t.drop(node)
 		}
+		clear(t.again)
 		t.changes++
 		return n, nil
 	}
-	ids := t.sameAs(id, t.deployed[id].Machine)
-	if _, asked := t.unknown[id]; asked && len(ids) == 0 {
-		// Known by its UUID alone. Whether the deployment that it has is of this machine is not certain: it stays, and does not count for this one.
-		t.unknown[id] = true
-		return 1, nil
+	uuid := t.asked[id]
+	own, others := t.having(id, uuid)
+	certain := !slices.ContainsFunc(own, func(node string) bool {
+		return !sameMachine(own[0], t.deployed[own[0]].Machine, node, t.deployed[node].Machine)
+	})
+	if !certain && uuid == "" {
+		return 0, fmt.Errorf("%s is an address of several machines: %s", id, strings.Join(own, ", "))
 	}
-	if len(ids) == 0 {
-		return 0, fmt.Errorf("node %.100q has no finished deployment", id)
+	n := 0
+	for _, node := range others {
+		t.part(node, id)
+		n = 1
 	}
-	for _, other := range ids[1:] {
-		if !sameMachine(ids[0], t.deployed[ids[0]].Machine, other, t.deployed[other].Machine) {
-			return 0, fmt.Errorf("%s is an address of several machines: %s", id, strings.Join(ids, ", "))
+	if certain {
+		for _, node := range own {
+			t.drop(node)
+			n = 1
 		}
 	}
-	for _, node := range ids {
-		t.drop(node)
+	t.changes += n
+	if uuid != "" && len(others) == 0 && t.lookUp(id, uuid) != "" {
+		// Known by its UUID. Whether the deployment that it has is of this machine is not certain: it stays, and does not count for this one.
+		t.again[id] = uuid
+		n = 1
 	}
-	t.changes++
-	return 1, nil
+	if n == 0 {
+		return 0, fmt.Errorf("node %.100q has no finished deployment", id)
+	}
+	return n, nil
+}
+
+// having returns the nodes with deployments that are the same machine as a node that asked with a UUID, and those of other machines that have had
+// its card; with mu held.
+func (t *Nodes) having(id, uuid string) (own, others []string) {
+	m := t.deployed[id].Machine
+	if anotherMachine(m.UUID, uuid) {
+		m = event.Machine{} // the other cards of that one are none of this one's
+	}
+	for _, node := range t.sameAs(id, m) {
+		if anotherMachine(t.deployed[node].UUID, uuid) {
+			others = append(others, node)
+		} else {
+			own = append(own, node)
+		}
+	}
+	return own, others
 }

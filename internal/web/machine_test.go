@@ -2,10 +2,12 @@ package web
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"swarmboot/internal/event"
 )
@@ -165,4 +167,203 @@ func TestUUIDsOfNobody(t *testing.T) {
 	if d, ok := n.Deployed(macA, ""); !ok || d.UUID != "" || log.String() == "" || strings.Contains(log.String(), "same SMBIOS UUID") {
 		t.Errorf("%+v %v\n%s", d, ok, log)
 	}
+}
+
+// counts says of which machines the table, and after a restart the file, know that they are deployed.
+func counts(t *testing.T, n *Nodes, want bool, asks ...[2]string) {
+	t.Helper()
+	again, _, _ := table(t, n.o.File)
+	for _, ask := range asks {
+		if _, ok := n.Deployed(ask[0], ask[1]); ok != want {
+			t.Errorf("%s with UUID %q counts as deployed: %v", ask[0], ask[1], ok)
+		}
+		if _, ok := again.Deployed(ask[0], ask[1]); ok != want {
+			t.Errorf("%s with UUID %q counts as deployed, after a restart: %v", ask[0], ask[1], ok)
+		}
+	}
+}
+
+func redeploy(t *testing.T, n *Nodes, id string) {
+	t.Helper()
+	if k, err := n.Redeploy(id); k != 1 || err != nil {
+		t.Errorf("redeploy %s: %d, %v", id, k, err)
+	}
+}
+
+// Network adapters of USB, and cards, go from one machine to another.
+const (
+	adapter  = "52:54:00:00:0a:01"
+	adapter2 = "52:54:00:00:0a:02"
+	adapter3 = "52:54:00:00:0a:03"
+)
+
+func TestAdapterThatAnotherMachineHas(t *testing.T) {
+	for _, asked := range []bool{true, false} {
+		n, _, _ := table(t, filepath.Join(t.TempDir(), "nodes.json"))
+		update(t, n, done(adapter, uuidA, adapter, macA))
+		if asked {
+			counts(t, n, true, [2]string{adapter, uuidB})
+			redeploy(t, n, adapter)
+			counts(t, n, false, [2]string{adapter, uuidB}, [2]string{adapter, ""})
+			counts(t, n, true, [2]string{adapter2, uuidA}, [2]string{macA, ""}, [2]string{adapter, uuidA})
+		}
+		p := done(adapter, uuidB, adapter, macB)
+		p.Run = "r2"
+		update(t, n, p)
+		counts(t, n, true, [2]string{adapter2, uuidA}, [2]string{macA, ""}, [2]string{adapter, uuidB}, [2]string{adapter2, uuidB}, [2]string{macB, ""})
+		if d, _ := n.Deployed(adapter, uuidB); len(d.MACs) != 2 || d.MACs[1] != macB {
+			t.Errorf("%+v", d)
+		}
+		redeploy(t, n, macB)
+		counts(t, n, true, [2]string{adapter2, uuidA}, [2]string{macA, uuidA})
+		counts(t, n, false, [2]string{macB, uuidB}, [2]string{adapter2, uuidB})
+	}
+}
+
+// One of several cards of a machine that is named by another one.
+func TestSecondCardThatAnotherMachineHas(t *testing.T) {
+	n, _, _ := table(t, filepath.Join(t.TempDir(), "nodes.json"))
+	update(t, n, done(macA, uuidA, macA, adapter))
+	counts(t, n, true, [2]string{adapter, uuidB})
+	redeploy(t, n, adapter)
+	counts(t, n, false, [2]string{adapter, uuidB})
+	counts(t, n, true, [2]string{macA, ""}, [2]string{adapter2, uuidA})
+}
+
+func TestMachineWithAnotherAdapter(t *testing.T) {
+	n, _, log := table(t, filepath.Join(t.TempDir(), "nodes.json"))
+	update(t, n, done(adapter, uuidA, adapter, macA))
+	if d, ok := n.Deployed(adapter2, uuidA); !ok || d.ByUUID != adapter {
+		t.Errorf("%v %+v", ok, d)
+	}
+	if d, ok := n.Deployed(macA, uuidA); !ok || d.ByUUID != "" {
+		t.Errorf("%v %+v", ok, d)
+	}
+	redeploy(t, n, adapter2)
+	if _, ok := n.Deployed(adapter2, uuidA); ok {
+		t.Error("it cannot be deployed again")
+	}
+	p := done(adapter2, uuidA, adapter2, macA)
+	p.Phase = event.PhaseFetch
+	update(t, n, p)
+	for range 2 { // the answer to the first one was lost
+		update(t, n, done(adapter2, uuidA, adapter2, macA))
+		counts(t, n, true, [2]string{adapter3, uuidA}, [2]string{adapter2, uuidA}, [2]string{adapter, uuidA})
+	}
+	if strings.Contains(log.String(), "same SMBIOS UUID") {
+		t.Errorf("%s", log)
+	}
+	// The first adapter goes to another machine, and the second one once more to be deployed by.
+	counts(t, n, true, [2]string{adapter, uuidB})
+	redeploy(t, n, adapter)
+	counts(t, n, true, [2]string{adapter3, uuidA})
+	counts(t, n, false, [2]string{adapter, uuidB})
+	redeploy(t, n, adapter2)
+	if _, ok := n.Deployed(adapter2, uuidA); ok {
+		t.Error("it cannot be deployed a third time")
+	}
+	p.Run = "r2"
+	update(t, n, p)
+	p.Phase = event.PhaseDone
+	update(t, n, p)
+	counts(t, n, true, [2]string{adapter3, uuidA})
+}
+
+// The first deployment is forgotten, and the second one done by a new card.
+func TestCardIsReplacedBetweenDeployments(t *testing.T) {
+	n, _, _ := table(t, filepath.Join(t.TempDir(), "nodes.json"))
+	update(t, n, done(adapter, uuidA, adapter, macA))
+	redeploy(t, n, adapter)
+	update(t, n, done(adapter2, uuidA, adapter2, macA))
+	counts(t, n, true, [2]string{adapter3, uuidA})
+}
+
+// "Deploy again" is said of a machine, and not of the adapter that it has at the time.
+func TestRedeployIsOfTheMachineThatAsked(t *testing.T) {
+	n, _, _ := table(t, filepath.Join(t.TempDir(), "nodes.json"))
+	update(t, n, done(adapter, uuidA, adapter))
+	update(t, n, done(macB, uuidB, macB))
+	counts(t, n, true, [2]string{adapter2, uuidA})
+	redeploy(t, n, adapter2)
+	counts(t, n, true, [2]string{adapter2, uuidB})
+	for _, mac := range []string{adapter2, adapter3} {
+		if mac == adapter3 {
+			counts(t, n, true, [2]string{adapter3, uuidA})
+			redeploy(t, n, adapter3)
+		}
+		if _, ok := n.Deployed(mac, uuidA); ok {
+			t.Errorf("it cannot be deployed by %s", mac)
+		}
+	}
+	update(t, n, done(adapter3, uuidA, adapter3))
+	counts(t, n, true, [2]string{adapter2, uuidA}, [2]string{adapter3, uuidA}, [2]string{adapter2, uuidB}, [2]string{macB, uuidB})
+}
+
+// A node that could not read its UUID this time is still the machine with that one.
+func TestUUIDThatIsNotReadAgain(t *testing.T) {
+	n, _, _ := table(t, filepath.Join(t.TempDir(), "nodes.json"))
+	update(t, n, done(macA, uuidA, macA))
+	p := done(macA, "", macA)
+	p.Run = "r2"
+	update(t, n, p)
+	counts(t, n, true, [2]string{macB, uuidA})
+}
+
+// Laptops with a few adapters between them, and an admin who has the one deployed again that is in front of him: none is overwritten otherwise,
+// and none has to be asked for more than twice.
+func TestLaptopsAndAdapters(t *testing.T) {
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		file := filepath.Join(t.TempDir(), "nodes.json")
+		n, _, _ := table(t, file)
+		keep, story := map[int]bool{}, ""
+		for step := range 60 {
+			laptop, by := r.IntN(4), []string{adapter, adapter2, adapter3}[r.IntN(3)]
+			uuid := fmt.Sprintf("4c4c4544-%04d-3510-8052-b4c04f4d3732", laptop)
+			boots := func() bool { _, ok := n.Deployed(by, uuid); return !ok }
+			story += fmt.Sprintf("laptop %d by %s\n", laptop, by)
+			deploy := boots()
+			if deploy && keep[laptop] {
+				t.Fatalf("seed %d: it is overwritten:\n%s", seed, story)
+			}
+			for asked := 0; !deploy && r.IntN(2) == 0; asked++ {
+				if asked == 2 {
+					t.Fatalf("seed %d: it cannot be deployed:\n%s", seed, story)
+				}
+				story += "asked for\n"
+				redeploy(t, n, by)
+				keep[laptop] = false
+				deploy = boots()
+			}
+			if deploy {
+				p := done(by, uuid, by, fmt.Sprintf("52:54:00:00:0b:%02x", laptop))
+				p.Run = fmt.Sprint("r", step)
+				p.Phase = event.PhaseFetch
+				update(t, n, p)
+				p.Phase = event.PhaseFailed
+				if keep[laptop] = r.IntN(4) > 0; keep[laptop] {
+					p.Phase = event.PhaseDone
+				}
+				update(t, n, p)
+				story += fmt.Sprintln("deployed:", keep[laptop])
+			}
+			if r.IntN(8) == 0 {
+				story += "restart\n"
+				n, _, _ = table(t, file)
+			}
+		}
+	}
+}
+
+// Nor must a run that failed with one adapter say that the machine is several ones.
+func TestAdapterIsChangedAfterAFailure(t *testing.T) {
+	n, now, _ := table(t, filepath.Join(t.TempDir(), "nodes.json"))
+	p := done(adapter, uuidA, adapter, macA)
+	for _, p.Phase = range []event.Phase{event.PhaseFailed, event.PhaseFetch} {
+		update(t, n, p)
+		p.Node, p.MACs = adapter2, []string{adapter2, macA}
+	}
+	*now = now.Add(LostAfter + time.Second)
+	update(t, n, done(adapter3, uuidA, adapter3, macA))
+	counts(t, n, true, [2]string{adapter, uuidA}, [2]string{adapter2, uuidA})
 }

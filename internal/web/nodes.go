@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -60,10 +61,11 @@ type Nodes struct {
 	deployed map[string]Deployment
 	changes  int // of deployed
 
-	byMAC   map[string][]string // the nodes with a deployment that have this address
-	byUUID  map[string][]string // the nodes with a deployment that have this UUID
-	owners  map[string]owner    // of UUIDs
-	unknown map[string]bool     // addresses of machines that were known by their UUID alone: whether they are to be deployed again
+	byMAC  map[string][]string // the nodes with a deployment that have this address
+	byUUID map[string][]string // the nodes with a deployment that have this UUID
+	owners map[string]owner    // of UUIDs
+	asked  map[string]string   // by address: the UUID, or "", with which a deployed machine asked last what to boot; cards and adapters move
+	again  map[string]string   // by address: the UUID of the machine that is to be deployed again when it comes by it, although it is known by its UUID
 
 	// saving is held while the file is written, never while holding mu: reports go on meanwhile.
 	saving  sync.Mutex
@@ -85,6 +87,12 @@ type Deployment struct {
 	Run   string    `json:"run"`
 	Time  time.Time `json:"time"`
 	event.Machine
+
+	// Again says that the node and another one with its UUID may be one machine: the admin had it deployed although it was known by the UUID,
+	// or the card that it was named by is another machine's now.
+	Again bool `json:"again,omitempty"`
+	// ByUUID is set by Deployed where the UUID alone says that it is the machine: the node that has it.
+	ByUUID string `json:"-"`
 }
 
 // NewNodes makes a table and reads its file if there is one.
@@ -96,7 +104,7 @@ func NewNodes(o NodesOptions) (*Nodes, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	t := &Nodes{o: o, nodes: map[string]*node{}, deployed: map[string]Deployment{},
-		byMAC: map[string][]string{}, byUUID: map[string][]string{}, owners: map[string]owner{}, unknown: map[string]bool{}}
+		byMAC: map[string][]string{}, byUUID: map[string][]string{}, owners: map[string]owner{}, asked: map[string]string{}, again: map[string]string{}}
 	if o.File == "" {
 		return t, nil
 	}
@@ -119,7 +127,13 @@ func NewNodes(o NodesOptions) (*Nodes, error) {
 		d.UUID = ParseUUID(d.UUID) // an earlier server may have taken it for one
 		t.deployed[id] = d
 		t.find(id, d)
-		t.note(id, d.Machine)
+	}
+	for _, again := range []bool{false, true} { // in this order: which node is met first must not decide which UUIDs count
+		for id, d := range t.deployed {
+			if d.Again == again {
+				t.note(id, d.Machine)
+			}
+		}
 	}
 	return t, nil
 }
@@ -168,11 +182,13 @@ func (t *Nodes) update(p event.Progress, addr string) error {
 	}
 	if p.Phase != n.Phase {
 		if p.Phase == event.PhaseDone {
-			if _, known := t.deployed[p.Node]; !known && len(t.deployed) >= maxDeployed {
+			if old, known := t.deployed[p.Node]; (!known || anotherMachine(old.UUID, p.UUID)) && len(t.deployed) >= maxDeployed {
 				t.o.Logger.Error("the list of deployed nodes is full: this node is deployed again when it boots from the network", "node", p.Node, "limit", maxDeployed)
 				return fmt.Errorf("the list of deployed nodes is %w: %d nodes", ErrFull, maxDeployed)
 			}
 			t.put(p.Node, Deployment{Image: p.Image, Run: p.Run, Time: now.UTC(), Machine: p.Machine})
+			delete(t.asked, p.Node)
+			maps.DeleteFunc(t.again, func(mac, uuid string) bool { return mac == p.Node || uuid == p.UUID })
 			t.changes++
 		}
 		t.log(p)
@@ -216,15 +232,19 @@ func (t *Nodes) log(p event.Progress) {
 func (t *Nodes) List() []Node {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := t.o.Now()
 	out := make([]Node, 0, len(t.nodes))
 	for id, n := range t.nodes {
-		lost := !n.Phase.Ended() && now.Sub(n.seen) > LostAfter
-		d, _ := t.lookUp(id)
-		out = append(out, Node{Progress: n.Progress, Addr: n.addr, LastSeen: n.seen.UTC(), Lost: lost, Deployed: d.Image})
+		lost := !n.Phase.Ended() && !t.running(id)
+		out = append(out, Node{Progress: n.Progress, Addr: n.addr, LastSeen: n.seen.UTC(), Lost: lost, Deployed: t.deployed[t.lookUp(id, "")].Image})
 	}
 	slices.SortFunc(out, func(a, b Node) int { return strings.Compare(a.Node, b.Node) })
 	return out
+}
+
+// running says whether a node has reported lately, and not that it has ended; with mu held.
+func (t *Nodes) running(id string) bool {
+	n := t.nodes[id]
+	return n != nil && !n.Phase.Ended() && t.o.Now().Sub(n.seen) <= LostAfter
 }
 
 // CountDeployed is how many nodes boot from their disks.

@@ -49,8 +49,8 @@ func TestManyEndAtOnce(t *testing.T) {
 func TestDeployedListIsBounded(t *testing.T) {
 	n, _, _ := table(t, "")
 	long := Deployment{Image: strings.Repeat("i", 128), Run: strings.Repeat("r", 64), Time: time.Unix(1e9, 123456789).UTC(),
-		Machine: event.Machine{UUID: uuidA, MACs: slices.Repeat([]string{macA}, event.MaxMACs)}}
-	one, err := json.MarshalIndent(map[string]Deployment{strings.Repeat("n", 64): long}, "", "  ")
+		Machine: event.Machine{UUID: uuidA, MACs: slices.Repeat([]string{macA}, event.MaxMACs)}, Again: true}
+	one, err := json.MarshalIndent(map[string]Deployment{uuidA + "." + strings.Repeat("n", 64): long}, "", "  ")
 	if err != nil || len(one)*maxDeployed > maxStateLen {
 		t.Errorf("%d entries of %d bytes do not fit into %d (%v)", maxDeployed, len(one), maxStateLen, err)
 	}
