@@ -59,8 +59,12 @@ func (s *server) script(r web.BootRequest) (string, error) {
 	}
 	if d, ok := s.nodes.Deployed(r.MAC, r.UUID); ok {
 		s.Logger.Info("machine boots from its disk: it is deployed", "node", r.MAC, "image", d.Image)
-		return netboot.LocalScript(fmt.Sprintf("%s was deployed here on %s; booting from the disk. To deploy again: swarmboot status --redeploy %s",
-			d.Image, d.Time.Format("2006-01-02 15:04 MST"), r.MAC)), nil
+		where := "here"
+		if d.ByUUID != "" {
+			where = "to the machine with this SMBIOS UUID, then " + d.ByUUID + ","
+		}
+		return netboot.LocalScript(fmt.Sprintf("%s was deployed %s on %s; booting from the disk. To deploy again: swarmboot status --redeploy %s",
+			d.Image, where, d.Time.Format("2006-01-02 15:04 MST"), r.MAC)), nil
 	}
 	if err := s.folder.Same(); err != nil {
 		// The catalog finds it at its next look, and the server ends. Whose list this folder's is nobody knows.

@@ -170,6 +170,9 @@ func TestScriptsFollowTheCatalogAndTheNodes(t *testing.T) {
 	post(t, base+"/api/v1/nodes", report)
 	waitFor(t, script, "sanboot")
 	waitFor(t, base+"/boot/script?mac=525400000001", "swarmboot.image=debian") // another machine is not affected
+	const uuid = "4c4c4544-0043-3510-8052-b4c04f4d3732"
+	post(t, base+"/api/v1/nodes", `{"node":"52:54:00:00:00:0b","run":"1","image":"debian","phase":"done","seconds":9,"uuid":"`+uuid+`"}`)
+	waitFor(t, base+"/boot/script?mac=525400000002&uuid="+uuid, "debian was deployed to the machine with this SMBIOS UUID, then 52:54:00:00:00:0b, on ")
 
 	stop()
 	base, _ = start(t, Options{Images: dir})
