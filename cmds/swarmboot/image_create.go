@@ -61,6 +61,9 @@ func parseCreate(args []string, stdout io.Writer) (*createOptions, error) {
 	if l := imagefmt.Layout(o.layout); l != imagefmt.Packed && l != imagefmt.Verbatim {
 		return nil, cli.Usagef("image create: --layout %q: want packed or verbatim", o.layout)
 	}
+	if o.workers < 0 {
+		return nil, cli.Usagef("image create: --workers %d: want a number of processors, 0 for all", o.workers)
+	}
 	if err := o.boot().Check(); err != nil {
 		return nil, cli.Usagef("image create: %w", err)
 	}
