@@ -60,13 +60,28 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if v.name != name {
 			continue
 		}
-		err := v.run(ctx, args[1:], stdout, stderr)
+		out := &remembering{Writer: stdout}
+		err := v.run(ctx, args[1:], out, stderr)
 		if errors.Is(err, flag.ErrHelp) {
-			return nil
+			return out.err
 		}
 		return err
 	}
 	return cli.Usagef("unknown command %q; \"swarmboot help\" lists them", name)
+}
+
+// remembering keeps the first error of a Writer: package flag prints options without telling of any.
+type remembering struct {
+	io.Writer
+	err error
+}
+
+func (r *remembering) Write(p []byte) (int, error) {
+	n, err := r.Writer.Write(p)
+	if r.err == nil {
+		r.err = err
+	}
+	return n, err
 }
 
 func runVersion(_ context.Context, args []string, stdout, _ io.Writer) error {
