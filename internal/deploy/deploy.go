@@ -38,7 +38,6 @@ const (
 	askAgain     = 3                      // reports in that interval once none does
 	finalLimit   = 10 * time.Second       // for the last report of a run that failed
 	doneLimit    = 45 * time.Second       // and of one that went well: a server that never hears of it deploys the node again
-	undoLimit    = 20 * time.Second       // for clearing the disk of a failed run
 )
 
 // Options say what Run does.
@@ -312,6 +311,14 @@ func wholeMap(s swarm.Stats) error {
 
 // leaveSwarm ends the session; its counters stay in the reports.
 func (e *engine) leaveSwarm() error {
+	if s := e.takeSession(); s != nil {
+		return s.Close()
+	}
+	return nil
+}
+
+// takeSession returns the session for its end, nil when it is over already.
+func (e *engine) takeSession() *swarm.Session {
 	s := e.session
 	if s == nil {
 		return nil
@@ -319,15 +326,7 @@ func (e *engine) leaveSwarm() error {
 	e.session = nil
 	e.rep.update(func(*event.Progress) {}) // the last counters
 	e.rep.setStats(nil)
-	return s.Close()
-}
-
-// undo is called when a step failed: whatever was begun on the disk is made unbootable.
-func (e *engine) undo() {
-	e.leaveSwarm() //nolint:errcheck // the step's error is the one to tell
-	if e.w != nil {
-		e.w.undo()
-	}
+	return s
 }
 
 func (e *engine) close() {

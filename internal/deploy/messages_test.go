@@ -32,7 +32,7 @@ func TestUndoSaysWhatWasCleared(t *testing.T) {
 		var said []string
 		w.say = func(line string) { said = append(said, line) }
 		w.disks[0].dirty = true
-		w.undo()
+		w.undo(t.Context())
 		if len(said) != 1 || said[0] != w.disks[0].Disk.Path+want {
 			t.Errorf("it says\n%s\nwant%s", strings.Join(said, "\n"), want)
 		}

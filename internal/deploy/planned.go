@@ -149,16 +149,18 @@ func (w *planned) place(r layout.Ref) (space, int64, error) {
 	return part{d.front(), e.Off, e.Len}, e.Len, err
 }
 
-// devices are all open disks and arrays, arrays first.
+// devices are all open disks and arrays that answer, arrays first.
 func (w *planned) devices() []*disk.Device {
 	var all []*disk.Device
 	for _, a := range w.arrays {
-		if a.dev != nil {
+		if !a.hung && a.dev != nil {
 			all = append(all, a.dev)
 		}
 	}
 	for _, d := range w.disks {
-		all = append(all, d.dev)
+		if !d.hung {
+			all = append(all, d.dev)
+		}
 	}
 	return all
 }
@@ -215,27 +217,5 @@ func (w *planned) close() error {
 	for _, dev := range w.devices() {
 		errs = append(errs, dev.Close())
 	}
-	return errors.Join(errs...)
-}
-
-// reopen takes hold of the disks again after close. One that something else holds is opened all the same, and one that cannot be opened does
-// not keep the others from being cleared.
-func (w *planned) reopen() error {
-	var errs []error
-	for _, d := range w.disks {
-		dev, err := disk.Open(d.Disk.Path)
-		var busy *disk.BusyError
-		if errors.As(err, &busy) {
-			w.say(err.Error())
-			dev, err = disk.OpenShared(d.Disk.Path)
-		}
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		errs = append(errs, dev.CheckTable(d.staged(), d.Disk.LogicalSector, len(d.Kept) > 0))
-		d.dev = dev
-	}
-	w.closed = false
 	return errors.Join(errs...)
 }

@@ -20,6 +20,7 @@ type plannedArray struct {
 	device string       // node, "" until it runs
 	dev    *disk.Device // nil until it runs
 	held   *held        // nil: nothing is held back
+	hung   bool         // as that of a disk
 }
 
 // front is the array as it will be.
@@ -247,38 +248,6 @@ func (w *planned) nodes(refs []layout.Ref) []string {
 		all = append(all, disk.PartitionPath(w.disks[r.Disk].Disk.Path, r.Partition))
 	}
 	return all
-}
-
-// dismantle lets go of everything, stops the arrays that were made, takes hold of the disks again and clears what made their parts
-// members.
-func (w *planned) dismantle(ctx context.Context) error {
-	if len(w.arrays) == 0 && !w.closed {
-		return nil
-	}
-	errs := []error{w.close()}
-	var stopped []*plannedArray
-	for _, a := range w.arrays {
-		a.dev = nil
-		if a.device == "" {
-			continue
-		}
-		err := md.Stop(ctx, a.device)
-		if err == nil {
-			stopped = append(stopped, a)
-		}
-		errs = append(errs, err)
-	}
-	errs = append(errs, w.reopen())
-	for _, a := range stopped {
-		for _, r := range slices.Concat(a.Members, a.Spares) {
-			s, size, err := w.place(r)
-			if err == nil {
-				err = zeroEdges(ctx, s, size, superblockRoom)
-			}
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // zeroEdges zeroes the first and the last n bytes of a place.

@@ -22,6 +22,7 @@ type plannedDisk struct {
 	dev   *disk.Device
 	held  *held // nil: nothing is held back but the table
 	dirty bool  // was written to
+	hung  bool  // it does not answer: all but Disk belongs to the call that waits for it
 }
 
 // keptParts are the entries of the partitions that stay.
@@ -275,47 +276,6 @@ func (d *plannedDisk) boots() bool {
 // setWhole notes whether everything that is to be on the disks is there; if not, undo makes them unbootable. Before finishTable it
 // never is.
 func (w *planned) setWhole(whole bool) { w.whole = whole && !w.shown }
-
-// undo puts the staged tables back. What is kept stays as it is.
-func (w *planned) undo() {
-	if w.whole || !slices.ContainsFunc(w.disks, func(d *plannedDisk) bool { return d.dirty }) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), undoLimit)
-	defer cancel()
-	errs := []error{w.dismantle(ctx)}
-	for _, d := range w.disks {
-		if !d.dirty {
-			continue
-		}
-		err := w.undoDisk(ctx, d)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		what := "partition table was"
-		if d.Table.Kind == imagefmt.TableNone {
-			what = "superblocks were"
-		}
-		w.say(fmt.Sprintf("%s is not whole: its %s cleared, it does not boot", d.Disk.Path, what))
-	}
-	if err := errors.Join(errs...); err != nil {
-		w.say(fmt.Sprintf("what is not whole could not all be cleared: %v", err))
-	}
-}
-
-func (w *planned) undoDisk(ctx context.Context, d *plannedDisk) error {
-	// The table goes first here: a final one may be on the disk.
-	if len(d.Kept) > 0 {
-		if err := disk.ReplaceTable(d.dev, d.staged()); err != nil {
-			return err
-		}
-	}
-	if _, err := disk.WipeKeeping(ctx, d.dev, d.keptExtents()); err != nil {
-		return err
-	}
-	return d.dev.Sync()
-}
 
 // bootDisks are the disks that firmware could start from.
 func (w *planned) bootDisks() []bootDisk {

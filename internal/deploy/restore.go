@@ -54,7 +54,7 @@ func Restore(ctx context.Context, o RestoreOptions, report func(event.Progress))
 	}
 	return r.rep.follow(ctx, steps, func() {
 		if r.w != nil {
-			r.w.undo()
+			r.w.undo(context.Background())
 		}
 	})
 }

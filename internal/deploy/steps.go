@@ -25,7 +25,7 @@ func (r *reporter) follow(ctx context.Context, steps []step, undo func()) error 
 			continue
 		}
 		if err = r.step(ctx, s); err != nil {
-			r.say(err.Error()) // to undo things on a disk that does not answer takes for ever
+			r.say(err.Error()) // to undo things takes its time where a disk does not answer
 			undo()
 			break
 		}

@@ -32,7 +32,7 @@ func TestUndoGoesOnPastWhatIsBusy(t *testing.T) {
 	}
 	holder := openDisk(t, held)
 	w.setWhole(false)
-	w.undo()
+	w.undo(t.Context())
 	if err := holder.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func TestWipeInterruptedBeforeTheFirstWrite(t *testing.T) {
 	if err := w.wipe(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	w.undo()
+	w.undo(t.Context())
 	if !bytes.Equal(before, f.read(t)) {
 		t.Error("the disk was written to")
 	}

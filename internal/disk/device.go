@@ -223,9 +223,8 @@ func (d *Device) DropCaches() error {
 // Close releases the device without syncing it. It does not wait for reads under way, which a disk may never answer; the kernel
 // lets go of the device when the last one has ended.
 func (d *Device) Close() error {
-	if d.direct != nil {
+	if d.direct != nil { // it stays: a write that never ends may look at it
 		_ = d.direct.Close() // it has nothing of its own to lose
-		d.direct = nil
 	}
 	if err := d.f.Close(); err != nil {
 		return &IOError{d.path, "close", -1, bare(err)}
