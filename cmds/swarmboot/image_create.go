@@ -205,9 +205,10 @@ func (p imagePath) refuseExisting(overwrite bool) error {
 
 // write makes the three files under temporary names and then renames them, the manifest last. On an error or
 // an interrupt nothing of them is left.
-func (p imagePath) write(ctx context.Context, m *imagefmt.Manifest, src imagefmt.Source, o *createOptions, stderr io.Writer) (*imagefmt.Result, error) {
+func (p imagePath) write(ctx context.Context, m *imagefmt.Manifest, src imagefmt.Source, o *createOptions, stderr io.Writer) (_ *imagefmt.Result, err error) {
 	tmp := newTempSet(p)
 	defer tmp.discard()
+	defer func() { err = tmp.named(err) }()
 	payload, err := tmp.create(p.payload())
 	if err != nil {
 		return nil, err
@@ -247,6 +248,7 @@ func (p imagePath) write(ctx context.Context, m *imagefmt.Manifest, src imagefmt
 type tempSet struct {
 	dir, suffix string
 	files       []tempFile
+	names       []string // of each file, now and at last
 }
 
 type tempFile struct {
@@ -263,6 +265,7 @@ func newTempSet(p imagePath) *tempSet {
 // create opens a file that commit will name path. Its temporary name starts with a dot: no catalog takes it for an image.
 func (t *tempSet) create(path string) (*os.File, error) {
 	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+t.suffix)
+	t.names = append(t.names, tmp, path)
 	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return nil, err
@@ -270,6 +273,22 @@ func (t *tempSet) create(path string) (*os.File, error) {
 	t.files = append(t.files, tempFile{f, path})
 	return f, nil
 }
+
+// named is err with the names that people know in place of the temporary ones.
+func (t *tempSet) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &namedError{err, strings.NewReplacer(t.names...).Replace(err.Error())}
+}
+
+type namedError struct {
+	error
+	text string
+}
+
+func (e *namedError) Error() string { return e.text }
+func (e *namedError) Unwrap() error { return e.error }
 
 // commit syncs the files, removes the old one of several named by first (a manifest says that an image is whole) and renames in order.
 func (t *tempSet) commit(first string) error {

@@ -161,9 +161,10 @@ func imageExport(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	return err
 }
 
-func exportTo(ctx context.Context, im *openImage, dst string, stderr io.Writer) error {
+func exportTo(ctx context.Context, im *openImage, dst string, stderr io.Writer) (err error) {
 	tmp := newTempSet(imagePath{dir: filepath.Dir(dst)})
 	defer tmp.discard()
+	defer func() { err = tmp.named(err) }()
 	f, err := tmp.create(dst)
 	if err != nil {
 		return err
