@@ -25,9 +25,9 @@ const usage = `Usage: deploy --server URL --image NAME --disk DISK [OPTIONS]
        deploy --cmdline [OPTIONS]
 
 Writes an image to a disk of this machine, every block through the swarm, and seeds it to other nodes.
-The disk is overwritten. DISK is a selector (/dev/PATH, serial=X, wwn=X, model=X, size=10G..2T, "only") or
-the path of an existing file that stands for a disk. Until everything is verified the disk has no partitions,
-so that a run that was cut off leaves nothing that boots.
+The disk is overwritten. DISK is a selector (/dev/PATH, serial=X, wwn=X, model=X, transport=T, rotational=yes|no,
+size=10G..2T, several of them with commas, or "only") or the path of an existing file that stands for a disk. Until everything
+is verified the disk has no partitions, so that a run that was cut off leaves nothing that boots.
 
 With --layout the image goes where a layout says: to partitions at other places, to several disks, to arrays; what the
 layout keeps stays byte for byte. LAYOUT is the name of a layout on the server, or a file FILE.json. --plan shows what

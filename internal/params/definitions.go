@@ -30,7 +30,7 @@ var definitions = []definition{
 		duration(func(c *Config) *time.Duration { return &c.Carrier })},
 	{"dhcp", "DURATION", "2m", "longest wait for a lease",
 		duration(func(c *Config) *time.Duration { return &c.DHCP })},
-	{"disk", "SELECTOR", "only", "which disk is overwritten: only, /dev/PATH, serial=, wwn=, model=, transport=, size=; terms joined by commas must all match",
+	{"disk", "SELECTOR", "only", "which disk is overwritten: only, /dev/PATH, serial=, wwn=, model=, transport=, rotational=, size=; terms joined by commas must all match",
 		setDisk},
 	{"grow", "last|proportional|exact|none", "last", "on a disk of another size than the image's; last: the last partition grows into the rest, and its file system (ext4, XFS, btrfs) with it; proportional: so do all that can, in proportion; exact: nothing grows, and a smaller disk is taken where nothing used lies beyond its end; none: nothing grows",
 		choice(func(c *Config) *Grow { return &c.Grow }, GrowLast, GrowProportional, GrowExact, GrowNone)},
