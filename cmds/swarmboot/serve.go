@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 	"swarmboot/internal/cli"
 	"swarmboot/internal/disk"
 	"swarmboot/internal/netboot"
+	"swarmboot/internal/params"
 	"swarmboot/internal/server"
 )
 
@@ -63,6 +65,11 @@ func runServe(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
+	for _, name := range o.Interfaces {
+		if _, err := net.InterfaceByName(name); err != nil {
+			return cli.Usagef("serve: --interface %s: %w", name, err)
+		}
+	}
 	o.Out = stdout
 	o.Logger = slog.New(slog.NewTextHandler(stderr, nil))
 	err = server.Run(ctx, *o)
@@ -92,7 +99,7 @@ func serveOptions(args []string, stdout io.Writer) (*server.Options, error) {
 	fs.BoolVar(&o.ForceDHCP, "force-dhcp", false, "go on when another DHCP server answers on the interface")
 	fs.StringVar(&o.Image, "image", "", "`NAME` of the image to deploy when there are several")
 	fs.Func("action", "what nodes do: deploy, or plan, a dry run that shows on console, status page and in \"swarmboot status\" what would\nbecome of which disks, and writes nothing (`ACTION`, default deploy); a profile can say it of single nodes", oneOf(&o.Args.Action, "deploy", "plan"))
-	fs.StringVar(&o.Args.Disk, "disk", "", "`SELECTOR` of the disk to overwrite: /dev/PATH, serial=X, wwn=X, model=X, size=A..B (default: the only disk)")
+	fs.StringVar(&o.Args.Disk, "disk", "", "`SELECTOR` of the disk to overwrite: /dev/PATH, serial=X, wwn=X, model=X, transport=T (nvme, sata, sas, usb...),\nrotational=yes|no, size=A..B, joined by commas; only = the only disk (the default)")
 	fs.Func("then", "what a node does at the end: kexec, reboot, poweroff or shell (`ACTION`)", oneOf(&o.Args.Then, "kexec", "reboot", "poweroff", "shell"))
 	fs.Func("verify", "none, write or readback (`MODE`)", oneOf(&o.Args.Verify, "none", "write", "readback"))
 	fs.Func("on-error", "what a node does after a failure: shell, reboot or poweroff (`ACTION`)", oneOf(&o.Args.OnError, "shell", "reboot", "poweroff"))
@@ -144,8 +151,17 @@ func checkServe(o *server.Options, rest []string, noNetboot bool) error {
 	if _, err := disk.ParseSelector(o.Args.Disk); err != nil {
 		return cli.Usagef("serve: --disk: %w", err)
 	}
-	if err := netboot.CheckArgs(o.Args); err != nil {
+	if err := checkArgs(o.Args); err != nil {
 		return cli.Usagef("serve: %w", err)
+	}
+	for flag, addr := range map[string]string{"http": o.HTTP, "bt-listen": o.BTListen} {
+		_, port, err := net.SplitHostPort(addr)
+		if err == nil {
+			_, err = net.LookupPort("tcp", port)
+		}
+		if err != nil {
+			return cli.Usagef("serve: --%s: %w; want HOST:PORT or :PORT", flag, err)
+		}
 	}
 	for i, name := range o.Interfaces {
 		if slices.Contains(o.Interfaces[:i], name) { // the second would find the ports taken, by itself
@@ -156,6 +172,18 @@ func checkServe(o *server.Options, rest []string, noNetboot bool) error {
 		o.Args.Console = []string{"tty0", "ttyS0,115200"}
 	}
 	return nil
+}
+
+// checkArgs refuses a command line that every node would refuse, too, after it has booted.
+func checkArgs(a netboot.Args) error {
+	if err := netboot.CheckArgs(a); err != nil {
+		return err
+	}
+	script, err := netboot.DeployScript("http://192.0.2.1", "image", a)
+	if err == nil {
+		_, err = params.ParseCmdline(script)
+	}
+	return err
 }
 
 // parseRate reads bytes per second with a suffix of powers of 1000.

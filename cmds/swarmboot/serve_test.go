@@ -29,13 +29,18 @@ func TestServeOptions(t *testing.T) {
 		{"--images d --no-netboot --disk sizzle=3", "--disk: "},
 		{"--images d --no-netboot --append ${x}", "swarmboot.append: iPXE would replace"},
 		{"--images d --interface a --interface b --interface a", "--interface a is given twice"},
+		{"--images d --no-netboot --http foo", "--http: address foo: missing port"},
+		{"--images d --no-netboot --bt-listen :70000", "--bt-listen: "},
+		{"--images d --no-netboot --cmdline swarmboot.foo=x", "swarmboot.foo=\"x\": no such parameter"},
+		{"--images d --no-netboot --cmdline swarmboot.grow=x", "swarmboot.grow"},
+		{"--images d --no-netboot --then reboot --cmdline swarmboot.then=kexec", "given before"},
 	} {
 		_, err := serveOptions(strings.Fields(test.args), io.Discard)
 		if err == nil || cli.Code(err) != cli.CodeUsage || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v (code %d), want %q", test.args, err, cli.Code(err), test.want)
 		}
 	}
-	o, err := serveOptions(strings.Fields("--images d --interface a --interface b --upload-rate 20M --console ttyS1 --disk serial=X"), io.Discard)
+	o, err := serveOptions(strings.Fields("--images d --interface a --interface b --upload-rate 20M --console ttyS1 --disk serial=X --cmdline swarmboot.grow=none"), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +65,7 @@ func TestHelpNamesEveryVerbAndExitCode(t *testing.T) {
 			t.Errorf("%v: %v\n%s", args, err, out.String())
 		}
 	}
-	for _, args := range [][]string{nil, {"dance"}, {"version", "x"}} {
+	for _, args := range [][]string{nil, {"dance"}, {"version", "x"}, {"serve", "--images", t.TempDir(), "--interface", "none0"}} {
 		if err := run(t.Context(), args, io.Discard, io.Discard); cli.Code(err) != cli.CodeUsage {
 			t.Errorf("%v: %v", args, err)
 		}
@@ -114,6 +119,9 @@ func TestStatus(t *testing.T) {
 	}
 	if out, err = status("--redeploy", "all"); err != nil || !strings.HasPrefix(out, "3 ") {
 		t.Errorf("redeploy: %v %s", err, out)
+	}
+	if out, err = status("--redeploy", ""); cli.Code(err) != cli.CodeUsage || out != "" {
+		t.Errorf("redeploy of nothing: %v\n%s", err, out)
 	}
 	if _, err = status("--redeploy", "x/../y"); err == nil || !strings.Contains(err.Error(), "no such node") {
 		t.Errorf("redeploy of an unknown node: %v", err)

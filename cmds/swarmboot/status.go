@@ -38,7 +38,13 @@ func runStatus(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	fs.SetOutput(io.Discard)
 	server := fs.String("server", "http://127.0.0.1:8080", "`URL` of the server")
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	redeploy := fs.String("redeploy", "", "`NODE` (its MAC address), or all")
+	var redeploy string
+	fs.Func("redeploy", "`NODE` (its MAC address), or all", func(s string) error {
+		if redeploy = s; s == "" {
+			return errors.New("it names no node")
+		}
+		return nil
+	})
 	err := fs.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -56,8 +62,8 @@ func runStatus(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	// No proxy, as on the nodes: the server is on this network, and a proxy for the Internet does not know it.
 	c := apiClient{base: u.String(), http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{}}}
 	defer c.http.CloseIdleConnections()
-	if *redeploy != "" {
-		return c.redeploy(ctx, *redeploy, stdout)
+	if redeploy != "" {
+		return c.redeploy(ctx, redeploy, stdout)
 	}
 	return c.show(ctx, *asJSON, stdout)
 }
