@@ -9,6 +9,7 @@ import (
 
 	"swarmboot/internal/cli"
 	"swarmboot/internal/disk"
+	"swarmboot/internal/field"
 	"swarmboot/internal/params"
 	"swarmboot/internal/profiles"
 )
@@ -49,7 +50,7 @@ name. Everything but the image itself is checked before the first write to the d
 
 // profileExample has every field.
 const profileExample = `    parameters: {action: deploy, disk: "size=400G..", then: reboot, verify: readback, append: quiet, grow: none, seed: 5m, rack: r7, onerror: reboot,
-      bootentry: first, write: direct, layout: raid1} # a layout instead of disk and grow
+      bootentry: first, write: direct} # or layout: NAME instead of disk and grow
     hostname: node-7.example.org       # and its line in /etc/hosts
     machineID: reset                   # or keep
     ssh:
@@ -95,18 +96,12 @@ func checkProfiles(names []string, stdout io.Writer) error {
 		}
 		files := []string{name}
 		if fi.IsDir() {
-			if files, err = profiles.CheckDir(name); err != nil {
-				return cli.WithCode(cli.CodeUsage, fmt.Errorf("%s:\n%w", name, err))
-			}
+			files, err = profiles.CheckDir(name, checkDisks)
+		} else {
+			_, err = profiles.ReadFile(name, checkDisks)
 		}
-		for _, file := range files {
-			p, err := profiles.ReadFile(file)
-			if err == nil {
-				err = checkSelector(p)
-			}
-			if err != nil {
-				return cli.WithCode(cli.CodeUsage, fmt.Errorf("%s:\n%w", file, err))
-			}
+		if err != nil {
+			return cli.WithCode(cli.CodeUsage, fmt.Errorf("%s:\n%w", name, err))
 		}
 		if _, err := fmt.Fprintf(stdout, "%s: good (%d files)\n", name, len(files)); err != nil {
 			return err
@@ -115,12 +110,16 @@ func checkProfiles(names []string, stdout io.Writer) error {
 	return nil
 }
 
-// checkSelector checks what package profiles has no knowledge of.
-func checkSelector(p *params.Profile) error {
+// checkDisks checks what package profiles has no knowledge of: which disks are meant.
+func checkDisks(p *params.Profile) (errs []*field.Error) {
+	c := field.New(&errs).In("parameters")
 	if _, err := disk.ParseSelector(p.Parameters["disk"]); err != nil {
-		return fmt.Errorf("parameters.disk: %w", err)
+		c.In("disk").Fail("%v", err)
 	}
-	return nil
+	if p.Parameters["disk"] != "" && p.Parameters["layout"] != "" {
+		c.In("layout").Fail("excludes disk: the layout says which disks are meant")
+	}
+	return errs
 }
 
 func showProfile(dir, node string, stdout io.Writer) error {

@@ -10,14 +10,11 @@ import (
 func TestProfileScript(t *testing.T) { runScripts(t, "testdata/profile") }
 
 func TestProfileExample(t *testing.T) {
-	p, err := profiles.Parse("example.yaml", []byte(profileExample))
+	p, err := profiles.Parse("example.yaml", []byte(profileExample), checkDisks)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := checkSelector(p); err != nil {
-		t.Error(err)
-	}
-	if len(p.Parameters) != len(params.ProfileNames()) || !p.HasIdentity() {
+	if len(p.Parameters) != len(params.ProfileNames())-1 || !p.HasIdentity() { // all but layout
 		t.Errorf("%+v", p)
 	}
 }

@@ -51,21 +51,21 @@ func Name(dir, node string, others ...string) string {
 
 // For returns the profile of a node: its own file over default.yaml. The files are read at every call. Neither has to exist:
 // without any the profile is empty. Errors name file, line and field.
-func For(dir, node string) (*params.Profile, error) {
+func For(dir, node string, rules ...Rule) (*params.Profile, error) {
 	name, err := fileName(node)
 	if err != nil {
 		return nil, err
 	}
-	p, err := optional(filepath.Join(dir, defaultName+suffix))
+	p, err := optional(filepath.Join(dir, defaultName+suffix), rules...)
 	if err != nil || name == defaultName {
 		return p, err
 	}
-	own, err := optional(filepath.Join(dir, name+suffix))
+	own, err := optional(filepath.Join(dir, name+suffix), rules...)
 	if err != nil {
 		return nil, err
 	}
 	merged := p.Merge(own)
-	if errs := merged.Check(); len(errs) > 0 { // what only shows when the two are put together
+	if errs := check(merged, rules); len(errs) > 0 { // what only shows when the two are put together
 		return nil, fmt.Errorf("%s over %s: %w", name+suffix, defaultName+suffix, errs[0])
 	}
 	return merged, nil
@@ -84,8 +84,8 @@ func JSON(dir, node string) ([]byte, error) {
 	return b, err
 }
 
-func optional(file string) (*params.Profile, error) {
-	p, err := ReadFile(file)
+func optional(file string, rules ...Rule) (*params.Profile, error) {
+	p, err := ReadFile(file, rules...)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &params.Profile{}, nil
 	}
@@ -93,7 +93,7 @@ func optional(file string) (*params.Profile, error) {
 }
 
 // ReadFile reads and checks one file.
-func ReadFile(file string) (*params.Profile, error) {
+func ReadFile(file string, rules ...Rule) (*params.Profile, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -103,18 +103,18 @@ func ReadFile(file string) (*params.Profile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Parse(filepath.Base(file), b)
+	return Parse(filepath.Base(file), b, rules...)
 }
 
 // CheckDir checks every file of a directory, and every node's merged with default.yaml. It returns the paths of the files
 // that it read and all errors, joined; a name that no node can have is one.
-func CheckDir(dir string) (files []string, err error) {
+func CheckDir(dir string, rules ...Rule) (files []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	var errs []error
-	_, defaultErr := optional(filepath.Join(dir, defaultName+suffix))
+	_, defaultErr := optional(filepath.Join(dir, defaultName+suffix), rules...)
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), suffix)
 		if strings.HasSuffix(name, ".yml") {
@@ -124,23 +124,23 @@ func CheckDir(dir string) (files []string, err error) {
 			continue
 		}
 		files = append(files, filepath.Join(dir, e.Name()))
-		errs = append(errs, checkFile(dir, name, defaultErr))
+		errs = append(errs, checkFile(dir, name, defaultErr, rules))
 	}
 	return files, errors.Join(errs...)
 }
 
 // checkFile checks one file, and what comes of it over default.yaml if that is good.
-func checkFile(dir, name string, defaultErr error) error {
+func checkFile(dir, name string, defaultErr error, rules []Rule) error {
 	if name == defaultName {
 		return defaultErr
 	}
 	if err := checkName(name); err != nil {
 		return err
 	}
-	if _, err := ReadFile(filepath.Join(dir, name+suffix)); err != nil || defaultErr != nil {
+	if _, err := ReadFile(filepath.Join(dir, name+suffix), rules...); err != nil || defaultErr != nil {
 		return err
 	}
-	_, err := For(dir, name)
+	_, err := For(dir, name, rules...)
 	return err
 }
 
