@@ -8,19 +8,17 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
+	"swarmboot/imagefmt"
 	"swarmboot/internal/layout"
 	"swarmboot/internal/strictyaml"
 )
 
 const suffix = ".yaml"
 
-var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
-
-// ValidName says whether a layout can have this name.
-func ValidName(s string) bool { return name.MatchString(s) }
+// ValidName says whether a layout can have this name: those that images can have, as the parameter swarmboot.layout takes them.
+func ValidName(s string) bool { return imagefmt.ValidName(s) }
 
 // Parse reads one layout from YAML, strictly, and checks it; file is its name for errors. Every error is a *strictyaml.Error, joined.
 func Parse(file string, b []byte) (*layout.Layout, error) {

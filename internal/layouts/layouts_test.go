@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"swarmboot/internal/layout"
+	"swarmboot/internal/params"
 	"swarmboot/internal/strictyaml"
 )
 
@@ -96,6 +97,22 @@ func TestParseErrors(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) || !errors.As(err, &pe) {
 			t.Errorf("%.200s\ngot %v\nwant %s", tt.text, err, tt.want)
 		}
+	}
+}
+
+// A name that the parameter takes is one that the server has a file for, and no other is.
+func TestValidName(t *testing.T) {
+	for _, name := range []string{"a+b", "raid1", "A.b_c-d", "+a", "-a", ".a", "a b", "a/b", "", strings.Repeat("a", 128), strings.Repeat("a", 129)} {
+		if _, err := params.ParseCmdline(`swarmboot.image=i swarmboot.layout="` + name + `"`); (err == nil) != ValidName(name) {
+			t.Errorf("%q: %v, %v", name, ValidName(name), err)
+		}
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a+b.yaml"), []byte(simple), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := JSON(dir, "a+b"); err != nil {
+		t.Error(err)
 	}
 }
 
