@@ -1,5 +1,5 @@
 // Package cli is what every command shares: exit codes, help texts, a context that ends on
-// SIGINT and SIGTERM, and the version.
+// signals, and the version.
 package cli
 
 import (
@@ -11,7 +11,10 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Exit codes of every command.
@@ -87,12 +90,49 @@ func Code(err error) int {
 	return CodeOther
 }
 
-// Context returns a context that ends on SIGINT or SIGTERM. A second signal
-// ends the program at once, the system's default.
-func Context() (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	return ctx, stop
+// Context returns a context that ends on SIGINT or SIGTERM, of which a second one ends the program at once, the system's default; on
+// SIGHUP, unless that is ignored as under nohup; and when nobody reads standard output or error any more. In the last case stop does not
+// return: the program ends as without the context, by SIGPIPE and without a word.
+func Context() (ctx context.Context, stop context.CancelFunc) {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, cancel)
+	left := make(chan os.Signal, 4) // those come several times: from the kernel and from the shell; at every write
+	signal.Notify(left, syscall.SIGPIPE)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(left, syscall.SIGHUP)
+	}
+	unread := make(chan []*os.File, 1)
+	go func() {
+		var files []*os.File
+		for s := range left {
+			if s == syscall.SIGPIPE {
+				files = unreadOutput() // none: it was a connection, whose error is dealt with where it is written to
+			}
+			if s == syscall.SIGHUP || len(files) > 0 {
+				cancel()
+			}
+		}
+		unread <- files
+	}()
+	return ctx, sync.OnceFunc(func() {
+		signal.Stop(left)
+		close(left)
+		cancel()
+		for _, f := range <-unread {
+			f.WriteString("\n") //nolint:errcheck // it does not return, see package signal
+		}
+	})
+}
+
+// unreadOutput is what of standard output and error nobody reads.
+func unreadOutput() (files []*os.File) {
+	for i, f := range []*os.File{os.Stdout, os.Stderr} {
+		p := []unix.PollFd{{Fd: int32(syscall.Stdout + i)}} // File.Fd would make it blocking
+		if n, err := unix.Poll(p, 0); err == nil && n > 0 && p[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0 {
+			files = append(files, f)
+		}
+	}
+	return files
 }
 
 // Version is the module version or VCS revision that the toolchain recorded, or "devel".

@@ -7,7 +7,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -45,4 +48,31 @@ func TestHelp(t *testing.T) {
 	if want := "Usage: x\n\n  -y\ta flag\n\n" + ExitCodes; b.String() != want {
 		t.Errorf("%q, want %q", b.String(), want)
 	}
+}
+
+// A peer that has gone away is no reason to end: the kernel sends the same signal for it.
+func TestContextOutlivesConnections(t *testing.T) {
+	if signal.Ignored(syscall.SIGHUP) {
+		t.Skip("under nohup")
+	}
+	ctx, stop := Context()
+	defer stop()
+	for range 100 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		if _, err := w.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
+			t.Error(err)
+		}
+		w.Close()
+	}
+	if err := ctx.Err(); err != nil {
+		t.Error(err)
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	<-ctx.Done() // it came behind the others
 }
