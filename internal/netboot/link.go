@@ -41,6 +41,7 @@ type link struct {
 	probes sync.WaitGroup         // requests that wait for arp
 	served []netip.Addr           // addresses of all links: two of them may be at one network
 	silent atomic.Pointer[string] // why nothing is answered: another DHCP server is there
+	gone   atomic.Pointer[string] // why nothing is answered: the interface is not there
 }
 
 // newLink reads the interface's address and makes its pool.
@@ -79,15 +80,13 @@ func newLink(name string, o Options, files *bootFiles) (*link, error) {
 // address is the first IPv4 address of the interface that is not link-local.
 func address(nl netlink.Link) (netip.Prefix, error) {
 	name := nl.Attrs().Name
-	addrs, err := netlink.AddrList(nl, netlink.FAMILY_V4)
+	addrs, err := addresses(nl)
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("addresses of interface %s: %w", name, err)
 	}
 	for _, a := range addrs {
-		ip, ok := netip.AddrFromSlice(a.IP.To4())
-		ones, _ := a.Mask.Size()
-		if ok && !ip.IsLinkLocalUnicast() {
-			return netip.PrefixFrom(ip, ones), nil
+		if !a.Addr().IsLinkLocalUnicast() {
+			return a, nil
 		}
 	}
 	return netip.Prefix{}, fmt.Errorf("interface %s has no IPv4 address; give it one, for example: ip link set %s up; ip address add 192.168.77.1/24 dev %s", name, name, name)
@@ -95,17 +94,31 @@ func address(nl netlink.Link) (netip.Prefix, error) {
 
 // ownAddresses are those of this host, on whichever interface: it does not answer its own probes.
 func ownAddresses() ([]netip.Addr, error) {
-	addrs, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	addrs, err := addresses(nil)
 	if err != nil {
 		return nil, fmt.Errorf("addresses of this host: %w", err)
 	}
 	var own []netip.Addr
 	for _, a := range addrs {
-		if ip, ok := netip.AddrFromSlice(a.IP.To4()); ok {
-			own = append(own, ip)
-		}
+		own = append(own, a.Addr())
 	}
 	return own, nil
+}
+
+// addresses are the IPv4 addresses of the interface, each with the length of its subnet's prefix; those of all interfaces if it is nil.
+func addresses(nl netlink.Link) ([]netip.Prefix, error) {
+	list, err := netlink.AddrList(nl, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Prefix
+	for _, a := range list {
+		ones, _ := a.Mask.Size()
+		if ip, ok := netip.AddrFromSlice(a.IP.To4()); ok {
+			out = append(out, netip.PrefixFrom(ip, ones))
+		}
+	}
+	return out, nil
 }
 
 // gateway is the default gateway of this host when nodes can reach it too.

@@ -114,31 +114,20 @@ func (s *Server) Links() []Link {
 func (s *Server) Warnings() []string {
 	var out []string
 	for _, l := range s.links {
-		if why := l.silent.Load(); why != nil {
-			out = append(out, *why)
+		for _, why := range []*string{l.gone.Load(), l.silent.Load()} {
+			if why != nil {
+				out = append(out, *why)
+			}
 		}
 	}
 	return out
 }
 
-// Run answers until ctx ends or a socket breaks; then it closes everything.
+// Run answers until ctx ends or a socket breaks; then it closes everything. An interface that is removed is served again when it is back.
 func (s *Server) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	stop := context.AfterFunc(ctx, s.Close)
-	defer stop()
-	defer s.Close()
 	for _, l := range s.links {
-		g.Go(func() error { return l.serveDHCP(ctx) })
-		g.Go(func() error { return l.watch(ctx) })
-		if l.arp != nil {
-			g.Go(func() error { return l.arp.run(ctx) })
-		}
-		if l.tftp != nil {
-			g.Go(func() error { return l.serveTFTP(ctx) })
-		}
-		if l.ra != nil {
-			g.Go(func() error { return l.ra.run(ctx) })
-		}
+		g.Go(func() error { return l.run(ctx) })
 	}
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
@@ -147,7 +136,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// Close closes the sockets; Run then returns.
+// Close closes the sockets. It does not go along with Run, which closes them itself.
 func (s *Server) Close() {
 	for _, l := range s.links {
 		l.close()

@@ -47,7 +47,11 @@ const lookSoonInTests = 500 * time.Millisecond
 
 // lan is two namespaces joined by cables s0-c0 and s1-c1. The server's side has
 // 192.168.77.1/24 and 192.168.78.1/24.
-type lan struct{ server, client string }
+type lan struct {
+	server, client string
+	lookSoon       time.Duration // of servers; 0: lookSoonInTests
+	warnings       func() string // of the server that was started last
+}
 
 var lanCount atomic.Int32
 
@@ -66,13 +70,24 @@ func newLAN(t *testing.T) *lan {
 		ip(t, "-n", ns, "link", "set", "lo", "up")
 	}
 	for i := range 2 {
-		s, c := fmt.Sprintf("s%d", i), fmt.Sprintf("c%d", i)
-		ip(t, "link", "add", s, "netns", l.server, "type", "veth", "peer", "name", c, "netns", l.client)
-		ip(t, "-n", l.server, "address", "add", fmt.Sprintf("192.168.%d.1/24", 77+i), "dev", s)
-		ip(t, "-n", l.server, "link", "set", s, "up")
-		ip(t, "-n", l.client, "link", "set", c, "up")
+		l.cable(t, i)
+		l.address(t, i)
 	}
 	return l
+}
+
+// cable joins the namespaces by the interfaces with number i; address gives the server's side its address.
+func (l *lan) cable(t *testing.T, i int) {
+	t.Helper()
+	s, c := fmt.Sprintf("s%d", i), fmt.Sprintf("c%d", i)
+	ip(t, "link", "add", s, "netns", l.server, "type", "veth", "peer", "name", c, "netns", l.client)
+	ip(t, "-n", l.server, "link", "set", s, "up")
+	ip(t, "-n", l.client, "link", "set", c, "up")
+}
+
+func (l *lan) address(t *testing.T, i int) {
+	t.Helper()
+	ip(t, "-n", l.server, "address", "add", fmt.Sprintf("192.168.%d.1/24", 77+i), "dev", fmt.Sprintf("s%d", i))
 }
 
 func ip(t *testing.T, args ...string) string { t.Helper(); return command(t, "ip", args...) }
@@ -98,7 +113,7 @@ func (l *lan) startServer(t *testing.T, o Options) error {
 		t.Fatal(err)
 	}
 	cmd := inNS(t, l.server, exe)
-	cmd.Env = append(os.Environ(), roleVariable+"=server", "NETBOOT_TEST_OPTIONS="+string(b))
+	cmd.Env = append(os.Environ(), roleVariable+"=server", "NETBOOT_TEST_OPTIONS="+string(b), "NETBOOT_TEST_LOOK_SOON="+cmp.Or(l.lookSoon, lookSoonInTests).String())
 	var log strings.Builder
 	cmd.Stderr = &log
 	in, err := cmd.StdinPipe()
@@ -122,6 +137,18 @@ func (l *lan) startServer(t *testing.T, o Options) error {
 		_ = cmd.Wait()
 		return errors.New(msg)
 	}
+	l.warnings = func() string {
+		t.Helper()
+		_, err := io.WriteString(in, "\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, err := r.ReadString('\n')
+		if err != nil {
+			t.Fatalf("the server ended: %v\n%s", err, line)
+		}
+		return strings.TrimSpace(line)
+	}
 	t.Cleanup(func() {
 		in.Close()
 		rest, _ := io.ReadAll(r)
@@ -135,7 +162,7 @@ func (l *lan) startServer(t *testing.T, o Options) error {
 	return nil
 }
 
-// roleServer says READY or ERROR on stdout and serves until stdin ends.
+// roleServer says READY or ERROR on stdout and serves until stdin ends. For every line there it says its warnings.
 func roleServer() int {
 	var o Options
 	if err := json.Unmarshal([]byte(os.Getenv("NETBOOT_TEST_OPTIONS")), &o); err != nil {
@@ -143,7 +170,11 @@ func roleServer() int {
 		return 1
 	}
 	o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	lookSoon = lookSoonInTests
+	var err error
+	if lookSoon, err = time.ParseDuration(os.Getenv("NETBOOT_TEST_LOOK_SOON")); err != nil {
+		fmt.Println("ERROR", err)
+		return 1
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	s, err := Listen(ctx, o)
@@ -153,7 +184,9 @@ func roleServer() int {
 	}
 	fmt.Println("READY")
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			fmt.Printf("%q\n", s.Warnings())
+		}
 		cancel()
 	}()
 	if err := s.Run(ctx); err != nil {

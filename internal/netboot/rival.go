@@ -112,17 +112,22 @@ func (l *link) watch(ctx context.Context) error {
 		switch {
 		case offer != nil:
 			empty = 0
-			why := fmt.Sprintf("interface %s: another DHCP server, %s, has appeared on this network and offered %s: nothing is answered there until it is gone (--force-dhcp runs beside it)",
-				l.Interface, server(offer), offer.YourIPAddr)
-			if l.silent.Swap(&why) == nil {
-				l.log.Error(why)
-			}
+			l.hush(offer)
 		case empty >= looksGone && l.silent.Swap(nil) != nil:
 			looks = 0 // it may only be away for longer
 			l.log.Info("the other DHCP server is gone: requests are answered again")
 		}
 	}
 	return ctx.Err()
+}
+
+// hush leaves the network to the server that made the offer.
+func (l *link) hush(offer *dhcpv4.DHCPv4) {
+	why := fmt.Sprintf("interface %s: another DHCP server, %s, has appeared on this network and offered %s: nothing is answered there until it is gone (--force-dhcp runs beside it)",
+		l.Interface, server(offer), offer.YourIPAddr)
+	if l.silent.Swap(&why) == nil {
+		l.log.Error(why)
+	}
 }
 
 // state is that of an interface.
