@@ -45,7 +45,7 @@ func parseCreate(args []string, stdout io.Writer) (*createOptions, error) {
 	f.StringVar(&o.kernel, "kernel", "", "`PATH` of the kernel in the root file system; default the newest /boot/vmlinuz-*")
 	f.StringVar(&o.initrd, "initrd", "", "`PATH` of its initrd; default the one beside the kernel")
 	f.StringVar(&o.cmdline, "cmdline", "", "kernel `COMMAND-LINE`; default found on the root file system")
-	f.StringVar(&o.root, "root", "", "`NUMBER` of the root partition, or GROUP/VOLUME of LVM; default by type, then the one with a file system for it\n(ext2/3/4, XFS, btrfs), of several the one whose labels say root, or the others say home, var, data, ...; where more are\nleft it has to be said")
+	f.StringVar(&o.root, "root", "", "`NUMBER` of the root partition, or GROUP/VOLUME of LVM; default by type, then the one with a file system for it\n(ext2/3/4, XFS, btrfs), of several the one that may hold a system (ext is looked into) and\nhas a label that says root, or none that says home, var, data, ...; where more are left it has to be said")
 	f.StringVar(&o.created, "created", "", "creation `TIME` (RFC 3339) to write down; default $SOURCE_DATE_EPOCH, else now")
 	pos, err := parseImageFlags(f, args, stdout, "image create [OPTIONS] SRC DIR/NAME", 2)
 	if err != nil {
@@ -102,7 +102,7 @@ func imageCreate(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	if m.Table.Kind == imagefmt.TableNone {
 		m.MinDiskSize = m.DiskSize // a file system ends where it says, used or not
 	}
-	if err := chooseRoot(m, src.LogicalVolumes(), src.Foreign(), o.root); err != nil {
+	if err := chooseRoot(m, src.LogicalVolumes(), src.Foreign(), src.Top(), o.root); err != nil {
 		return err
 	}
 	fmt.Fprintf(stderr, "root: %s\n", describeRoot(m, src.LogicalVolumes(), src.Foreign()))

@@ -27,12 +27,13 @@ const (
 type candidate struct {
 	part   imagefmt.Partition
 	volume *imagesrc.LogicalVolume // nil: the partition itself
+	top    []string                // names in its root directory; nil where they are not known
 }
 
 // chooseRoot fills in which partition or logical volume of m is the root: the one asked for ("": none asked for), else a
-// partition of the type for it, else the one that can be it. Where that is more than one and their names do not tell, it is an error that
-// lists them: to guess wrong costs every node its disk. foreign is Source.Foreign.
-func chooseRoot(m *imagefmt.Manifest, volumes []imagesrc.LogicalVolume, foreign map[int]string, asked string) error {
+// partition of the type for it, else the one that can be it. Where that is more than one and neither what is in them nor their names tell, it is
+// an error that lists them: to guess wrong costs every node its disk. foreign and top are Source.Foreign and Source.Top.
+func chooseRoot(m *imagefmt.Manifest, volumes []imagesrc.LogicalVolume, foreign map[int]string, top map[int][]string, asked string) error {
 	if asked != "" {
 		return askedRoot(m, volumes, asked)
 	}
@@ -40,7 +41,7 @@ func chooseRoot(m *imagefmt.Manifest, volumes []imagesrc.LogicalVolume, foreign 
 		m.Boot.Root = typed.Number
 		return nil
 	}
-	list := byName(candidates(m.Table, volumes, foreign))
+	list := likely(candidates(m.Table, volumes, foreign, top))
 	if len(list) == 2 && (list[0].volume == nil) != (list[1].volume == nil) { // a /boot and a system on LVM, or a system and a volume of it
 		slices.SortFunc(list, func(a, b candidate) int { return cmp.Compare(b.length(), a.length()) })
 		list = list[:1]
@@ -98,15 +99,15 @@ func askedRoot(m *imagefmt.Manifest, volumes []imagesrc.LogicalVolume, asked str
 }
 
 // candidates are the partitions of Linux, else of any type, and the logical volumes that have a file system for a root.
-func candidates(t imagefmt.Table, volumes []imagesrc.LogicalVolume, foreign map[int]string) []candidate {
+func candidates(t imagefmt.Table, volumes []imagesrc.LogicalVolume, foreign map[int]string, top map[int][]string) []candidate {
 	var list, others []candidate
 	for _, p := range t.Partitions {
 		switch {
 		case p.Extended() || !canBeRoot(p.FileSystem, foreign[p.Number]):
 		case isLinuxData(p):
-			list = append(list, candidate{part: p})
+			list = append(list, candidate{part: p, top: top[p.Number]})
 		default:
-			others = append(others, candidate{part: p})
+			others = append(others, candidate{part: p, top: top[p.Number]})
 		}
 	}
 	if len(list) == 0 {
@@ -115,14 +116,18 @@ func candidates(t imagefmt.Table, volumes []imagesrc.LogicalVolume, foreign map[
 	for i := range volumes {
 		v := &volumes[i]
 		if usable(*v) && (canBeRoot(v.FileSystem, v.Foreign) || v.FileSystem == "" && isRootName(v.Name)) {
-			list = append(list, candidate{volume: v})
+			list = append(list, candidate{volume: v, top: v.Top})
 		}
 	}
 	return list
 }
 
-// byName keeps those whose names say that they are a root; if there are none, those whose names say nothing.
-func byName(list []candidate) []candidate {
+// likely drops those that hold something else than a system, as long as others are left, and keeps of the others those whose names say that
+// they are a root, else those whose names say nothing.
+func likely(list []candidate) []candidate {
+	if maybe := slices.DeleteFunc(slices.Clone(list), func(c candidate) bool { return c.top != nil && !c.system() }); len(maybe) > 0 {
+		list = maybe
+	}
 	var roots, rest []candidate
 	for _, c := range list {
 		root, other := false, false
@@ -143,6 +148,11 @@ func byName(list []candidate) []candidate {
 		return roots
 	}
 	return rest
+}
+
+// system says whether there is a system for sure; /boot, /home and a file system that is empty have no such directories.
+func (c candidate) system() bool {
+	return slices.Contains(c.top, "etc") && slices.ContainsFunc([]string{"usr", "bin", "sbin", "lib"}, func(name string) bool { return slices.Contains(c.top, name) })
 }
 
 func (c candidate) names() []string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -42,7 +43,7 @@ func TestChooseRoot(t *testing.T) {
 		{"negative", "-1", []imagefmt.Partition{esp}, nil, 0, "", true},
 	} {
 		m := &imagefmt.Manifest{Table: imagefmt.Table{Kind: imagefmt.TableGPT, Partitions: tt.parts}}
-		err := chooseRoot(m, tt.volumes, nil, tt.asked)
+		err := chooseRoot(m, tt.volumes, nil, nil, tt.asked)
 		name := ""
 		if m.Boot.Volume != nil {
 			name = m.Boot.Volume.Name
@@ -53,7 +54,45 @@ func TestChooseRoot(t *testing.T) {
 	}
 }
 
-// TestImageRoot: a disk with a /home that is larger than the root, by the names that sfdisk and mkfs gave.
+// TestChooseRootByTop: what is in file systems says more than their names, as far as they can be looked into.
+func TestChooseRootByTop(t *testing.T) {
+	const gib = 1 << 30
+	boot, system, home := []string{"lost+found", "grub", "vmlinuz-6.1"}, []string{"lost+found", "etc", "usr", "bin"}, []string{"lost+found", "alice"}
+	for _, tt := range []struct {
+		name    string
+		labels  [3]string // of partitions 1 to 3, each larger than the one before
+		top     map[int][]string
+		foreign int // the partition that is XFS, 0: none
+		want    string
+	}{
+		{"a system", [3]string{}, map[int][]string{1: boot, 2: system, 3: home}, 0, ""},
+		{"two systems, one says root", [3]string{"", "root", "spare"}, map[int][]string{1: boot, 2: system, 3: system}, 0, ""},
+		{"two systems", [3]string{"root", "", ""}, map[int][]string{1: boot, 2: system, 3: system}, 0,
+			"image create: which is the root: partition 2 (ext4, 2.0 GiB), partition 3 (ext4, 3.0 GiB)? --root says it"},
+		{"XFS beside ext4 of other things", [3]string{}, map[int][]string{1: boot, 3: home}, 2, ""},
+		{"a system beside XFS", [3]string{}, map[int][]string{1: boot, 2: system}, 3,
+			"image create: which is the root: partition 2 (ext4, 2.0 GiB), partition 3 (XFS, 3.0 GiB)? --root says it"},
+		{"a system beside XFS of a name", [3]string{"", "", "home"}, map[int][]string{1: boot, 2: system}, 3, ""},
+		{"a label that lies", [3]string{"root"}, map[int][]string{1: boot, 2: system, 3: home}, 0, ""},
+		{"nothing in any", [3]string{"", "root", "home"}, map[int][]string{1: {"lost+found"}, 2: {"lost+found"}, 3: {"lost+found"}}, 0, ""},
+	} {
+		m := &imagefmt.Manifest{Table: imagefmt.Table{Kind: imagefmt.TableGPT}}
+		foreign := map[int]string{}
+		for i, label := range tt.labels {
+			p := imagefmt.Partition{Number: i + 1, Start: int64(i*i) * gib, Length: int64(i+1) * gib, Type: typeLinuxData, FileSystem: "ext4", Label: label}
+			if p.Number == tt.foreign {
+				p.FileSystem, foreign[p.Number] = "", "XFS"
+			}
+			m.Table.Partitions = append(m.Table.Partitions, p)
+		}
+		err := chooseRoot(m, nil, foreign, tt.top, "")
+		if tt.want == "" && (err != nil || m.Boot.Root != 2) || tt.want != "" && (err == nil || err.Error() != tt.want) {
+			t.Errorf("%s: partition %d, %v, want %q", tt.name, m.Boot.Root, err, tt.want)
+		}
+	}
+}
+
+// TestImageRoot: a disk with a /home that is larger than the root, by the names that sfdisk and mkfs gave, and by what is in it.
 func TestImageRoot(t *testing.T) {
 	dir := t.TempDir()
 	disk, name := filepath.Join(dir, "disk"), filepath.Join(dir, "img")
@@ -76,6 +115,16 @@ func TestImageRoot(t *testing.T) {
 		}
 	}
 	mustRun(t, "image", "create", "--overwrite", "--root", "2", disk, name)
+	system := filepath.Join(dir, "system")
+	for _, d := range []string{"etc", "usr/bin"} {
+		if err := os.MkdirAll(filepath.Join(system, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	judge(t, "", "mkfs.ext4", "-q", "-F", "-d", system, "-E", fmt.Sprintf("offset=%d", 3*mib), disk, "8M")
+	if _, msg := mustRun(t, "image", "create", "--overwrite", disk, name); !strings.Contains(msg, "root: partition 2 (ext4, 8.0 MiB)") {
+		t.Error(msg)
+	}
 }
 
 // TestChooseRootByContent has disks as installers of several systems leave them.
@@ -145,7 +194,7 @@ func TestChooseRootByContent(t *testing.T) {
 	} {
 		m := &imagefmt.Manifest{Table: imagefmt.Table{Kind: tt.kind, Partitions: tt.parts}}
 		var got string
-		if err := chooseRoot(m, tt.volumes, tt.foreign, ""); err != nil {
+		if err := chooseRoot(m, tt.volumes, tt.foreign, nil, ""); err != nil {
 			got = err.Error()
 		} else {
 			got = describeRoot(m, tt.volumes, tt.foreign)

@@ -99,6 +99,9 @@ func TestExt(t *testing.T) {
 			if err != nil || whole != "" || in.FileSystem != c.fs || in.Label != "the label" || in.UUID != testUUID {
 				t.Errorf("read %+v, %q, %v, want %s", in, whole, err, c.fs)
 			}
+			if got, want := in.Top, listed(t, path); !slices.Equal(slices.Sorted(slices.Values(got)), want) {
+				t.Errorf("root directory %q, want %q", got, want)
+			}
 			target := restore(t, s)
 			run(t, "e2fsck", "-fn", target)
 			out := scratch(t)
@@ -106,6 +109,18 @@ func TestExt(t *testing.T) {
 			sameTree(t, want, out)
 		})
 	}
+}
+
+// listed is what debugfs finds in the root directory.
+func listed(t *testing.T, path string) (names []string) {
+	t.Helper()
+	for line := range strings.Lines(run(t, "debugfs", "-R", "ls -p /", path)) {
+		if f := strings.Split(line, "/"); len(f) > 5 && f[5] != "." && f[5] != ".." {
+			names = append(names, f[5])
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // TestExtHuge has thousands of groups, nearly all of them uninitialised.

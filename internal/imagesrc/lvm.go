@@ -19,6 +19,7 @@ type LogicalVolume struct {
 	Group, Name             string
 	FileSystem, Label, UUID string    // as of a partition; "" when unknown
 	Foreign                 string    // as of Source.Foreign
+	Top                     []string  // as of Source.Top; nil where they are not known
 	Segments                []Segment // in the order of the volume's addresses
 }
 
@@ -140,7 +141,7 @@ func (d *disk) addLogical(group string, v lvm.Volume) error {
 			return err
 		}
 		l := &d.logical[len(d.logical)-1]
-		l.FileSystem, l.Label, l.UUID, l.Foreign = in.FileSystem, printable(in.Label), in.UUID, in.Foreign
+		l.FileSystem, l.Label, l.UUID, l.Foreign, l.Top = in.FileSystem, printable(in.Label), in.UUID, in.Foreign, in.Top
 		if whole != "" {
 			whole = fmt.Sprintf("logical volume %s: %s", name, whole)
 		}

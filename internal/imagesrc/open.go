@@ -43,7 +43,7 @@ func Open(ctx context.Context, path string, o Options) (*Source, error) {
 		_ = f.Close()
 		return nil, err
 	}
-	return &Source{f: f, size: d.size, sector: d.sector, table: d.table, extents: d.extents, logical: d.logical, foreign: d.foreign, notes: d.notes}, nil
+	return &Source{f: f, size: d.size, sector: d.sector, table: d.table, extents: d.extents, logical: d.logical, foreign: d.foreign, top: d.top, notes: d.notes}, nil
 }
 
 // openFile opens path and says who uses it, which is an error without force.
@@ -87,7 +87,7 @@ func (u untilDone) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func newDisk(ctx context.Context, f *os.File, path string, o Options) (*disk, error) {
-	d := &disk{path: path, r: untilDone{ctx, f}, sector: 512, o: o, foreign: map[int]string{}}
+	d := &disk{path: path, r: untilDone{ctx, f}, sector: 512, o: o, foreign: map[int]string{}, top: map[int][]string{}}
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return nil, fmt.Errorf("size of %s: %w", path, err)

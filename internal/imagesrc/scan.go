@@ -34,6 +34,7 @@ type disk struct {
 	physical []*physical // LVM
 	logical  []LogicalVolume
 	foreign  map[int]string // by partition
+	top      map[int][]string
 	notes    []string
 }
 
@@ -74,6 +75,9 @@ func (d *disk) scan() error {
 		p.FileSystem, p.FSLabel, p.FSUUID = in.FileSystem, printable(in.Label), in.UUID
 		if in.Foreign != "" {
 			d.foreign[p.Number] = in.Foreign
+		}
+		if in.Top != nil {
+			d.top[p.Number] = in.Top
 		}
 		p.UsedBytes = volume.Sum(in.Extents)
 		if n := len(in.Extents); in.Size <= p.Length && (n == 0 || in.Extents[n-1].End() <= p.Start+in.Size) {

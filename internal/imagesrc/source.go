@@ -33,6 +33,7 @@ type Source struct {
 	extents []imagefmt.Extent
 	logical []LogicalVolume
 	foreign map[int]string
+	top     map[int][]string
 	notes   []string
 }
 
@@ -60,6 +61,9 @@ func (s *Source) LogicalVolumes() []LogicalVolume { return s.logical }
 
 // Foreign names, by partition number, the formats whose free space is not known here: XFS, Btrfs, LUKS and so on.
 func (s *Source) Foreign() map[int]string { return s.foreign }
+
+// Top lists, by partition number, the names in the root directories of those file systems that could be looked into.
+func (s *Source) Top() map[int][]string { return s.top }
 
 // Notes says, a line each, what was not understood and so copied as a whole, or repaired on the fly.
 func (s *Source) Notes() []string { return s.notes }

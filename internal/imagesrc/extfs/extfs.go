@@ -36,6 +36,9 @@ func Read(r io.ReaderAt, size int64) (*volume.Info, error) {
 		return nil, fmt.Errorf("%s: %w", in.FileSystem, err)
 	}
 	in.Extents = m.Extents(in.Size)
+	if in.Dirty == "" {
+		in.Top = s.topNames()
+	}
 	return in, nil
 }
 

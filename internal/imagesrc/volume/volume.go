@@ -21,6 +21,7 @@ type Info struct {
 	FileSystem  string            // ext2, ext3, ext4, vfat, swap
 	Label, UUID string            // "" when there is none
 	Size        int64             // bytes from the start of the partition that the file system spans
+	Top         []string          // names in the root directory; nil where they are not known
 	Extents     []imagefmt.Extent // used bytes, relative to the partition; sorted, disjoint, inside Size
 	Dirty       string            // why the extents may not be trusted without a repair or a clean unmount, "" when clean
 	Foreign     string            // XFS, Btrfs, LUKS, ...: the one format there is, when its free space is not known here; FileSystem is "" then
