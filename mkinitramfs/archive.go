@@ -2,6 +2,7 @@ package main
 
 import (
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -104,11 +105,15 @@ func (im *image) finish() (string, error) {
 // records adapts a cpio writer to what initramfs.Files wants, numbers the inodes and wipes times and owners.
 type records struct {
 	cpio.RecordWriter
+	ended func() error
 	inode uint64
 	bytes int64
 }
 
 func (w *records) WriteRecord(r cpio.Record) error {
+	if err := w.ended(); err != nil {
+		return err
+	}
 	r = cpio.MakeReproducible(r)
 	w.inode++
 	r.Ino, r.NLink = w.inode, 1
@@ -119,17 +124,17 @@ func (w *records) WriteRecord(r cpio.Record) error {
 func (w *records) Finish() error { return cpio.WriteTrailer(w.RecordWriter) }
 
 // write puts the archive at path, whole or not at all, and returns the bytes of the files in it.
-func (im *image) write(path, compression string) (unpacked int64, err error) {
+func (im *image) write(ctx context.Context, path, compression string) (unpacked int64, err error) {
 	out, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
 	if err != nil {
 		return 0, err
 	}
 	defer out.Cleanup()
-	c, err := compressor(out, compression)
+	c, err := compressor(ctx, out, compression)
 	if err != nil {
 		return 0, err
 	}
-	w := &records{RecordWriter: cpio.Newc.Writer(c)}
+	w := &records{RecordWriter: cpio.Newc.Writer(c), ended: ctx.Err}
 	err = im.files.WriteTo(w)
 	if err == nil {
 		err = w.Finish()
@@ -145,10 +150,10 @@ func (im *image) write(path, compression string) (unpacked int64, err error) {
 var compressions = []string{"zstd", "gzip", "none"}
 
 // compressor returns what compresses into w.
-func compressor(w io.Writer, kind string) (io.WriteCloser, error) {
+func compressor(ctx context.Context, w io.Writer, kind string) (io.WriteCloser, error) {
 	switch kind {
 	case "zstd":
-		return startZstd(w)
+		return startZstd(ctx, w)
 	case "gzip":
 		return gzip.NewWriterLevel(w, gzip.BestCompression)
 	case "none":

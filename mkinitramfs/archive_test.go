@@ -64,7 +64,7 @@ func TestZstdThatDies(t *testing.T) {
 	t.Setenv("PATH", bin)
 	im := newImage()
 	im.file("large", make([]byte, 4<<20), 0o644) // more than a pipe holds
-	_, err := im.write(filepath.Join(out, "archive"), "zstd")
+	_, err := im.write(t.Context(), filepath.Join(out, "archive"), "zstd")
 	if err == nil || !strings.Contains(err.Error(), "No space left on device") {
 		t.Error(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
@@ -73,7 +72,7 @@ func buildBusybox(ctx context.Context, source string, commands []string, verbose
 
 // goRoot is where the toolchain is. A program built with -trimpath, as ours are, does not know it by itself.
 func goRoot(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+	out, err := command(ctx, "go", "env", "GOROOT").Output()
 	if err != nil {
 		return "", fmt.Errorf("go env GOROOT (building an initramfs takes a Go toolchain): %w", err)
 	}
@@ -90,7 +89,7 @@ type goPackage struct {
 // copyOwn copies this module's packages into the generated GOPATH. gobusybox copies only packages whose path starts with a
 // host name (it takes everything else for the standard library), and ours does not.
 func copyOwn(ctx context.Context, source, gopath string, commands []string) error {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"list", "-deps", "-json=Dir,ImportPath,Name,GoFiles,SFiles,EmbedFiles,Module"}, commands...)...)
+	cmd := command(ctx, "go", append([]string{"list", "-deps", "-json=Dir,ImportPath,Name,GoFiles,SFiles,EmbedFiles,Module"}, commands...)...)
 	cmd.Dir = source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	cmd.Stderr = os.Stderr
@@ -156,9 +155,10 @@ func compile(ctx context.Context, gopath, binary string) error {
 	if err := os.WriteFile(filepath.Join(dir, "main.go"), append([]byte("//go:debug default=go1.26\n"), main...), 0o644); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-tags="+buildTag, "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", binary, ".")
+	cmd := command(ctx, "go", "build", "-tags="+buildTag, "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", binary, ".")
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GO111MODULE=off", "GOFLAGS=", "GOPATH="+gopath, "CGO_ENABLED=0", "GOOS=linux")
+	// An interrupted go leaves its temporary files: here they go with the rest.
+	cmd.Env = append(os.Environ(), "GO111MODULE=off", "GOFLAGS=", "GOPATH="+gopath, "GOTMPDIR="+filepath.Dir(binary), "CGO_ENABLED=0", "GOOS=linux")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("compile the busybox program: %w\n%s", err, out)
 	}

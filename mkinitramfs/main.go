@@ -95,6 +95,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	err = o.makeArchive(ctx, stdout, stderr)
+	if err != nil && ctx.Err() != nil { // a program that was stopped for it says less
+		return cli.WithCode(cli.CodeInterrupted, fmt.Errorf("interrupted, nothing was kept: %w", ctx.Err()))
+	}
+	return err
+}
+
+func (o *options) makeArchive(ctx context.Context, stdout, stderr io.Writer) error {
 	source, err := findSource(o.source)
 	if err != nil {
 		return err
@@ -111,7 +119,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return o.assemble(program, t, mods, stdout)
+	return o.assemble(ctx, program, t, mods, stdout)
 }
 
 // pickModules chooses the drivers, after a look that kernel and modules belong together.
@@ -141,11 +149,11 @@ func (o *options) pickModules(verbose io.Writer) ([]picked, *tree, error) {
 }
 
 // assemble puts everything together and prints what it came to.
-func (o *options) assemble(program []byte, t *tree, mods []picked, stdout io.Writer) error {
+func (o *options) assemble(ctx context.Context, program []byte, t *tree, mods []picked, stdout io.Writer) error {
 	im := newImage()
 	addBase(im)
 	addCommands(im, program, o.commands)
-	packed, err := addModules(im, t, mods)
+	packed, err := addModules(ctx, im, t, mods)
 	if err != nil {
 		return err
 	}
@@ -164,7 +172,7 @@ func (o *options) assemble(program []byte, t *tree, mods []picked, stdout io.Wri
 	if err != nil {
 		return err
 	}
-	unpacked, err := im.write(o.out, o.compress)
+	unpacked, err := im.write(ctx, o.out, o.compress)
 	if err != nil {
 		return err
 	}
@@ -196,10 +204,10 @@ func addBase(im *image) {
 }
 
 // addModules adds the modules, each compressed, and their index; it returns their bytes in the archive.
-func addModules(im *image, t *tree, mods []picked) (int64, error) {
+func addModules(ctx context.Context, im *image, t *tree, mods []picked) (int64, error) {
 	dir := filepath.Join("lib/modules", t.version)
 	ix := &drivers.Index{Builtin: t.builtinOnly(mods)}
-	packed, err := packModules(mods)
+	packed, err := packModules(ctx, mods)
 	if err != nil {
 		return 0, err
 	}

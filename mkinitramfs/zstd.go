@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,13 +21,13 @@ var zstdArgs = []string{"-19", "-T1", "-q", "-c"}
 
 var errNoZstd = errors.New("the program zstd is missing (Debian package zstd)")
 
-func zstdCommand(in io.Reader, out io.Writer) (*exec.Cmd, *bytes.Buffer, error) {
+func zstdCommand(ctx context.Context, in io.Reader, out io.Writer) (*exec.Cmd, *bytes.Buffer, error) {
 	path, err := exec.LookPath("zstd")
 	if err != nil {
 		return nil, nil, cli.WithCode(cli.CodeOther, errNoZstd)
 	}
 	var stderr bytes.Buffer
-	cmd := exec.Command(path, zstdArgs...)
+	cmd := command(ctx, path, zstdArgs...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, &stderr
 	return cmd, &stderr, nil
 }
@@ -38,8 +39,8 @@ type zstdWriter struct {
 	stderr *bytes.Buffer
 }
 
-func startZstd(w io.Writer) (io.WriteCloser, error) {
-	cmd, stderr, err := zstdCommand(nil, w)
+func startZstd(ctx context.Context, w io.Writer) (io.WriteCloser, error) {
+	cmd, stderr, err := zstdCommand(ctx, nil, w)
 	if err != nil {
 		return nil, err
 	}
@@ -63,9 +64,9 @@ func (z *zstdWriter) Close() error {
 }
 
 // packModule compresses one module as it lies in the archive.
-func packModule(image []byte) ([]byte, error) {
+func packModule(ctx context.Context, image []byte) ([]byte, error) {
 	var out bytes.Buffer
-	cmd, stderr, err := zstdCommand(bytes.NewReader(image), &out)
+	cmd, stderr, err := zstdCommand(ctx, bytes.NewReader(image), &out)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +77,7 @@ func packModule(image []byte) ([]byte, error) {
 }
 
 // packModules compresses every module, as many at a time as there are processors, in the order of mods.
-func packModules(mods []picked) ([][]byte, error) {
+func packModules(ctx context.Context, mods []picked) ([][]byte, error) {
 	packed := make([][]byte, len(mods))
 	errs := make([]error, len(mods))
 	slots := make(chan struct{}, runtime.NumCPU())
@@ -87,7 +88,7 @@ func packModules(mods []picked) ([][]byte, error) {
 		go func() {
 			defer wg.Done()
 			defer func() { <-slots }()
-			if packed[i], errs[i] = packModule(m.image); errs[i] != nil {
+			if packed[i], errs[i] = packModule(ctx, m.image); errs[i] != nil {
 				errs[i] = fmt.Errorf("compress %s: %w", m.Path, errs[i])
 			}
 		}()
