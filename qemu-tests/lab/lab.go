@@ -88,7 +88,7 @@ func deleteNamespace(ctx context.Context, name string) error {
 // another test may be doing the same.
 func removeStale(ctx context.Context) {
 	found, _ := filepath.Glob("/run/netns/" + nsPrefix + "*")
-	var stale strings.Builder
+	var stale []string
 	for _, f := range found {
 		name := filepath.Base(f)
 		pid, _, _ := strings.Cut(strings.TrimPrefix(name, nsPrefix), "-")
@@ -96,14 +96,11 @@ func removeStale(ctx context.Context) {
 		if err != nil || !errors.Is(syscall.Kill(id, 0), syscall.ESRCH) {
 			continue
 		}
-		fmt.Fprintln(&stale, aNamespace, name)
+		stale = append(stale, aNamespace+" "+name)
 	}
-	if stale.Len() == 0 {
-		return
+	if len(stale) > 0 {
+		_ = reapNow(ctx, stale)
 	}
-	cmd := exec.CommandContext(ctx, "sh", "-c", reap)
-	cmd.Stdin = strings.NewReader(stale.String())
-	_ = cmd.Run()
 }
 
 // AddTap makes a tap device on the bridge for a machine's network card and returns its name.

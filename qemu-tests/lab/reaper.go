@@ -93,6 +93,13 @@ func (r *reaper) note(kind, name string) error {
 	return nil
 }
 
+// reapNow removes what is noted in lines of kind and name.
+func reapNow(ctx context.Context, noted []string) error {
+	cmd := exec.CommandContext(ctx, "sh", "-c", reap)
+	cmd.Stdin = strings.NewReader(strings.Join(noted, "\n") + "\n")
+	return cmd.Run()
+}
+
 // hold has the reaper wait for the end of a command, which may be making what was noted.
 func (r *reaper) hold(cmd *exec.Cmd) {
 	if r.once.Do(r.start); r.pipe != nil {
