@@ -99,14 +99,11 @@ func (m *mounter) mountAll(ctx context.Context, man *imagefmt.Manifest, device f
 		return "", err
 	}
 	for _, p := range man.Table.Partitions {
-		if p.Number == root.Number || !mountable(p.FileSystem) {
-			continue
-		}
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
 		}
-		if p.FileSystem != "vfat" {
-			p.FileSystem = "ext4"
+		if p.Number == root.Number || !mayHoldBoot(&p, device) {
+			continue
 		}
 		// Without it the kernel may still be found; FindBoot says where it looked.
 		_ = m.mount(device(p.Number), p, "")
@@ -114,8 +111,20 @@ func (m *mounter) mountAll(ctx context.Context, man *imagefmt.Manifest, device f
 	return fsUUID, nil
 }
 
-func mountable(fsType string) bool {
-	return fsType == "ext2" || fsType == "ext3" || fsType == "ext4" || fsType == "vfat"
+// mayHoldBoot says whether a partition may be mounted as /boot, and gives it the driver's name for its file system: that of XFS (Red Hat's
+// own choice) and btrfs is not in the image.
+func mayHoldBoot(p *imagefmt.Partition, device func(int) string) bool {
+	switch p.FileSystem {
+	case "ext2", "ext3", "ext4":
+		p.FileSystem = "ext4"
+	case "":
+		if p.Extended() {
+			return false
+		}
+		p.FileSystem, _, _ = probe(device(p.Number)) // none, where it has no place on this disk
+		return p.FileSystem == "xfs" || p.FileSystem == "btrfs"
+	}
+	return p.FileSystem == "ext4" || p.FileSystem == "vfat"
 }
 
 func (m *mounter) mount(device string, p imagefmt.Partition, options string) error {

@@ -115,6 +115,32 @@ func TestLoadFromBtrfs(t *testing.T) {
 	}
 }
 
+// TestLoadFromOtherBoot: the image does not say of XFS and btrfs what they are. Swap and what is no file system are left alone.
+func TestLoadFromOtherBoot(t *testing.T) {
+	root := ext4(t, map[string]string{"etc/x": "x"})
+	for _, mkfs := range []string{"mkfs.xfs", "mkfs.btrfs", "mkswap", "true"} {
+		img := filepath.Join(t.TempDir(), "disk")
+		run(t, "truncate", "-s", "320M", img)
+		boot := looptest.Attach(t, img)
+		run(t, mkfs, boot)
+		want := "no kernel in /boot"
+		if strings.HasPrefix(mkfs, "mkfs.") {
+			want = "/vmlinuz-1"
+			err := ChangeRoot(t.Context(), boot, func(dir string) error { return os.WriteFile(filepath.Join(dir, "vmlinuz-1"), []byte("no"), 0o600) })
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		parts := []imagefmt.Partition{{Number: 1}, {Number: 2}, {Number: 3, FileSystem: "ext4", UUID: "AA"}}
+		m := &imagefmt.Manifest{Table: imagefmt.Table{Kind: imagefmt.TableGPT, Partitions: parts}, Boot: imagefmt.Boot{Root: 3}}
+		_, err := Load(t.Context(), m, func(n int) string { return map[int]string{2: boot, 3: root}[n] }, CmdlineOptions{})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", mkfs, err)
+		}
+		notMounted(t, boot)
+	}
+}
+
 func imageOf(t *testing.T, root, other map[string]string) (*imagefmt.Manifest, map[int]string) {
 	if other == nil {
 		return &imagefmt.Manifest{Table: imagefmt.Table{Kind: imagefmt.TableNone}}, map[int]string{0: ext4(t, root)}

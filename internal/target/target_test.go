@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -209,16 +208,5 @@ func TestLoadError(t *testing.T) {
 	}
 	if err := loadError(Entry{}, nil); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestMountable(t *testing.T) {
-	for _, fs := range []string{"ext2", "ext3", "ext4", "vfat"} {
-		if !mountable(fs) {
-			t.Error(fs)
-		}
-	}
-	if slices.ContainsFunc([]string{"", "swap", "xfs"}, mountable) {
-		t.Error("something else is mounted as /boot")
 	}
 }
