@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
+	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,6 +43,40 @@ func (c *children) start(cmd *exec.Cmd) (<-chan unix.WaitStatus, error) {
 	ended := make(chan unix.WaitStatus, 1)
 	c.waiting[cmd.Process.Pid] = ended
 	return ended, nil
+}
+
+// await waits for the end of a child. One with a thread that hangs in the kernel, as at a disk that does not answer, remains a zombie that
+// nobody can reap: what it ended with counts when it has been one for two looks.
+func await(ended <-chan unix.WaitStatus, pid int, look time.Duration) unix.WaitStatus {
+	for looks := 0; ; {
+		select {
+		case status := <-ended:
+			return status
+		case <-time.After(look):
+		}
+		status, zombie := zombieStatus(pid)
+		if looks++; !zombie {
+			looks = 0
+		}
+		if looks > 1 {
+			return status
+		}
+	}
+}
+
+// zombieStatus reads from /proc/PID/stat (proc_pid_stat(5)) whether a process is one that nobody has reaped, and its exit_code.
+func zombieStatus(pid int) (status unix.WaitStatus, zombie bool) {
+	const state, exitCode = 3, 52 // fields; the second one, the name, may hold spaces and parentheses
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, false
+	}
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) <= exitCode-state || fields[0] != "Z" {
+		return 0, false
+	}
+	code, err := strconv.ParseUint(fields[exitCode-state], 10, 32)
+	return unix.WaitStatus(code), err == nil
 }
 
 func (c *children) reap() {

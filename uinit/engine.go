@@ -21,6 +21,8 @@ const (
 	settledPath = "/run/swarmboot.settled"
 
 	lastWords = 5 * time.Second // for what the engine printed before it ended
+	// zombieLook is how often it is looked whether the engine has ended without a way to reap it.
+	zombieLook = 5 * time.Second
 )
 
 // deploy runs the node engine and waits for it. told says whether the engine has told the server of its failure; what it could not
@@ -46,7 +48,7 @@ func (n *node) deploy(cfg *params.Config, network *netup.Net) (told bool, err er
 		defer func() { lines <- last }()
 		n.guard("console", func() { last = n.con.copy(r) })
 	}()
-	status := <-ended
+	status := await(ended, cmd.Process.Pid, zombieLook)
 	s := settle(cfg, settledPath)
 	if s != nil && status.Exited() {
 		n.unsent = s.Unsent
