@@ -314,8 +314,8 @@ func (t *Topology) try(now time.Time, n *node, ups []*node) (_ []*node, seeder b
 			return ups, false
 		}
 		share := verySlow
-		if inTree && u.Busy {
-			share = slowShare // it says so itself
+		if inTree {
+			share = slowShare // it says itself that it is
 		}
 		if !u.slow && !u.direct && u.rate < share*t.usual() && t.lead(now, u) > t.muchLead() {
 			// No time for a trial. If it is its upstream that sends slowly, that will be found then.
