@@ -3,9 +3,11 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"swarmboot/internal/disk"
+	"swarmboot/internal/looptest"
 )
 
 // TestDescribeContents: what is on a disk is told by its superblocks alone; XFS is not read otherwise.
@@ -28,5 +30,23 @@ func TestDescribeContents(t *testing.T) {
 	d.Model, d.Serial, d.InUse = "M 1", "", "mounted"
 	if got, want := describeContents(d), ", 32.0 MiB, model M 1, serial unknown, in use: mounted\n  partition 1: 16.0 MiB, xfs "; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestDescribeDisk: a disk goes by whatever path leads to it; what is no disk has nothing to say.
+func TestDescribeDisk(t *testing.T) {
+	dir := t.TempDir()
+	img, link := filepath.Join(dir, "img"), filepath.Join(dir, "link")
+	makeDisk(t, img, 32*mib, "label: gpt\nstart=1MiB, size=16MiB\n", nil)
+	if err := os.Symlink(looptest.Attach(t, img), link); err != nil {
+		t.Fatal(err)
+	}
+	if got := describeDisk(link); !strings.HasPrefix(got, link+", 32.0 MiB, ") || !strings.Contains(got, "\n  partition 1: 16.0 MiB, ") {
+		t.Error(got)
+	}
+	for _, path := range []string{dir, img, filepath.Join(dir, "gone")} {
+		if got := describeDisk(path); got != path {
+			t.Error(got)
+		}
 	}
 }

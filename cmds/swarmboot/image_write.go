@@ -106,11 +106,17 @@ func confirm(path string, m *imagefmt.Manifest, yes bool, stderr io.Writer) erro
 
 // describeDisk tells a person which disk it is and what is on it, from the few places where tables and superblocks stand.
 func describeDisk(path string) string {
-	d, err := disk.InventoryOf(path)
+	disks, err := disk.List()
 	if err != nil {
 		return path
 	}
-	return path + describeContents(&d)
+	for _, d := range disks {
+		if sameFile(d.Path, path) {
+			inv := disk.InventoryOf(d)
+			return path + describeContents(&inv)
+		}
+	}
+	return path
 }
 
 func describeContents(d *disk.Inventory) string {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -32,9 +31,7 @@ func (e *engine) makePlan(ctx context.Context) (*layout.Plan, error) {
 		}
 		inv := disk.Inventory{Disk: d}
 		if e.o.Plan { // only people ask what is lost
-			if inv, err = inventoryOf(d); err != nil {
-				return nil, fmt.Errorf("what is on %s: %w", d.Path, err)
-			}
+			inv = disk.InventoryOf(d)
 		}
 		p, err := layout.Default(inv, im, layout.Scale(e.o.Grow))
 		return p, planError(err)
@@ -60,24 +57,6 @@ func (e *engine) makePlan(ctx context.Context) (*layout.Plan, error) {
 	}
 	p.Layout = e.o.Layout
 	return p, nil
-}
-
-// inventoryOf reads what is on a disk.
-func inventoryOf(d disk.Disk) (disk.Inventory, error) {
-	path, err := filepath.Abs(d.Path)
-	if err != nil {
-		return disk.Inventory{}, err
-	}
-	all, err := disk.ReadInventory([]string{path})
-	if err != nil {
-		return disk.Inventory{}, err
-	}
-	i := slices.IndexFunc(all, func(q disk.Inventory) bool { return q.Path == path })
-	if i < 0 {
-		return disk.Inventory{}, errors.New("it is not among the disks of this machine")
-	}
-	all[i].Disk = d
-	return all[i], nil
 }
 
 func (e *engine) hasLayout() bool { return e.o.Layout != "" || e.o.LayoutJSON != nil }

@@ -77,28 +77,9 @@ func ReadInventory(paths []string) ([]Inventory, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, inventoryOf(d))
+		list = append(list, InventoryOf(d))
 	}
 	return list, nil
-}
-
-// InventoryOf reads what is on the disk of this machine that path names, and nothing of the others. A disk that cannot be read has a
-// TableError; [os.ErrNotExist]: the path is not that of a disk.
-func InventoryOf(path string) (Inventory, error) {
-	disks, err := List()
-	if err != nil {
-		return Inventory{}, err
-	}
-	fi, err := os.Stat(path)
-	if err != nil {
-		return Inventory{}, fmt.Errorf("inventory: %w", err)
-	}
-	for _, d := range disks {
-		if node, err := os.Stat(d.Path); err == nil && os.SameFile(node, fi) {
-			return inventoryOf(d), nil
-		}
-	}
-	return Inventory{}, fmt.Errorf("inventory: %s is no disk: %w", path, os.ErrNotExist)
 }
 
 func readInventory(root string) ([]Inventory, error) {
@@ -112,7 +93,7 @@ func readInventory(root string) ([]Inventory, error) {
 	}
 	var list []Inventory
 	for _, d := range disks {
-		inv := inventoryOf(d)
+		inv := InventoryOf(d)
 		if d.InUse != "" {
 			inv.Arrays = uses.idleArrays(root, d.Name)
 		}
@@ -147,8 +128,8 @@ func (u *uses) idleArrays(root, name string) []string {
 	return arrays
 }
 
-// inventoryOf reads what is on a disk.
-func inventoryOf(d Disk) Inventory {
+// InventoryOf reads what is on a disk, and nothing of others: which arrays use it is not known. A disk that cannot be read has a TableError.
+func InventoryOf(d Disk) Inventory {
 	inv := Inventory{Disk: d, Table: imagefmt.Table{Kind: imagefmt.TableNone}}
 	f, err := os.Open(d.Path)
 	if err != nil {
