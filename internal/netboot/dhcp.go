@@ -13,7 +13,8 @@ import (
 
 // serveDHCP answers DHCP clients until the socket is closed.
 func (l *link) serveDHCP(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	// Whoever closes the socket may do so as soon as ctx has ended, which is before a context made from it has.
+	asking, cancel := context.WithCancel(ctx)
 	defer l.probes.Wait()
 	defer cancel()
 	buf := make([]byte, 4096)
@@ -30,7 +31,7 @@ func (l *link) serveDHCP(ctx context.Context) error {
 			l.log.Debug("not a DHCP request", "from", peer, "error", err)
 			continue
 		}
-		if l.silent.Load() == nil && !l.later(ctx, req) {
+		if l.silent.Load() == nil && !l.later(asking, req) {
 			l.reply(req)
 		}
 	}

@@ -2,7 +2,10 @@ package netboot
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -65,6 +68,37 @@ func TestInterfaceIsMadeAnew(t *testing.T) {
 				t.Errorf("the machine that had %s: %v, %v", given.Has, ack, err)
 			}
 		})
+	}
+}
+
+// The socket is closed as soon as the context has ended. A context made from it ends later, the more so the more of them there are.
+func TestEndIsNoFailure(t *testing.T) {
+	t.Parallel()
+	served := map[string]func(*link, context.Context) error{"DHCP": (*link).serveDHCP, "TFTP": (*link).serveTFTP}
+	for name, serve := range served {
+		for range 20 {
+			l := &link{Link: Link{Interface: "lo", Addr: netip.MustParseAddr("127.0.0.1")}, log: slog.New(slog.DiscardHandler)}
+			c, err := l.listen(netip.AddrPortFrom(l.Addr, 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.dhcp, l.tftp = c, c
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- serve(l, ctx) }()
+			go func() {
+				<-ctx.Done()
+				l.close()
+			}()
+			for range 10000 {
+				_, end := context.WithCancel(ctx)
+				defer end()
+			}
+			cancel()
+			if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+				t.Fatalf("%s ended with %v", name, err)
+			}
+		}
 	}
 }
 

@@ -57,7 +57,7 @@ func (l *link) serveTFTP(ctx context.Context) error {
 }
 
 func (s *tftpServer) serve(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	sending, cancel := context.WithCancel(ctx) // which ends after ctx, and so after the socket may have been closed
 	var transfers sync.WaitGroup
 	defer transfers.Wait()
 	defer cancel()
@@ -79,7 +79,7 @@ func (s *tftpServer) serve(ctx context.Context) error {
 		case s.slots <- struct{}{}:
 			transfers.Go(func() {
 				defer func() { <-s.slots }()
-				s.answerTFTP(ctx, client, r)
+				s.answerTFTP(sending, client, r)
 			})
 		default:
 			// Without an answer the ROM asks again; an error would send it on to its next boot entry.
