@@ -247,10 +247,11 @@ func (s *Session) announce(ctx context.Context, event string, timeout time.Durat
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	st := s.Stats()
+	served := s.store.served()
 	// A node that learns late which switch it is at moves there as long as it has no piece: so long nobody has taken one from
 	// it. The tracker has a node whose rack changes begin anew, behind the others of that rack; later that would link a running
 	// chain anew, and those behind the node would have to wait for what it lacks there.
-	if s.o.Rack != nil && st.PiecesDone == 0 {
+	if s.o.Rack != nil && served == 0 {
 		if rack := s.o.Rack(); rack != "" {
 			s.announcer.fixed.Set("sb_rack", rack)
 		}
@@ -258,8 +259,8 @@ func (s *Session) announce(ctx context.Context, event string, timeout time.Durat
 	v := url.Values{
 		"uploaded":   {strconv.FormatInt(st.Uploaded, 10)},
 		"downloaded": {strconv.FormatInt(st.FromServer+st.FromNodes, 10)},
-		"left":       {strconv.FormatInt(s.left(st), 10)},
-		"sb_done":    {strconv.Itoa(st.PiecesDone)},
+		"left":       {strconv.FormatInt(s.left(served), 10)},
+		"sb_done":    {strconv.Itoa(served)},
 	}
 	if event != "" {
 		v.Set("event", event)
@@ -269,6 +270,9 @@ func (s *Session) announce(ctx context.Context, event string, timeout time.Durat
 	}
 	if s.diskBound() {
 		v.Set("sb_busy", "1")
+	}
+	if r := s.disk.read(); r > 0 {
+		v.Set("sb_disk", strconv.FormatInt(r, 10))
 	}
 	if r := s.gauge.read(); r > 0 {
 		v.Set("sb_rate", strconv.FormatInt(r, 10))
@@ -283,7 +287,7 @@ func (s *Session) announce(ctx context.Context, event string, timeout time.Durat
 }
 
 // left is how many payload bytes are missing, to the piece.
-func (s *Session) left(st Stats) int64 {
+func (s *Session) left(served int) int64 {
 	m := s.store.manifest
-	return max(0, m.PayloadLength-int64(st.PiecesDone)*m.PieceLength)
+	return max(0, m.PayloadLength-int64(served)*m.PieceLength)
 }

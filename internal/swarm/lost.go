@@ -53,7 +53,7 @@ func (s *Session) badUpstreams(u upstreams) (bad []netip.AddrPort) {
 
 // lostUpstreams are the named peers that the tracker should know to be gone.
 func (s *Session) lostUpstreams(u upstreams) []netip.AddrPort {
-	if s.complete() || len(u) == 0 {
+	if s.store.received() || len(u) == 0 { // a peer that has everything, too, ends the connection
 		return nil
 	}
 	var connected []netip.AddrPort

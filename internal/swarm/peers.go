@@ -142,7 +142,7 @@ func hostOf(pc *torrent.PeerConn) string {
 }
 
 func (s *Session) addPeers(peers []netip.AddrPort) {
-	if s.complete() {
+	if s.store.received() {
 		return // those who need us call us
 	}
 	var add []torrent.PeerInfo
@@ -161,7 +161,7 @@ func (s *Session) addPeers(peers []netip.AddrPort) {
 // trim ends connections to upstreams that the tracker no longer names, once one that it names is
 // connected: the topology is the tracker's.
 func (s *Session) trim(peers []netip.AddrPort) {
-	if s.complete() || len(peers) == 0 {
+	if s.store.received() || len(peers) == 0 {
 		return
 	}
 	var old []*torrent.PeerConn
@@ -206,7 +206,7 @@ func (s *Session) stalled() bool {
 
 // needsHelp says whether the tracker should name more upstreams.
 func (s *Session) needsHelp() bool {
-	return s.stalled() || s.blame.corrupt() != nil && !s.complete()
+	return s.stalled() || s.blame.corrupt() != nil && !s.store.received()
 }
 
 // writing says whether the disk is what everything waits for.
@@ -216,11 +216,11 @@ func (s *Session) writing() bool {
 	return s.store.active > 0
 }
 
-// diskBound says that the peers are kept waiting for this node's own disk.
+// diskBound says that the peers are kept waiting for this node's own disk, or soon will be.
 func (s *Session) diskBound() bool {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
-	return s.store.waiting >= maxWaiting
+	return s.store.waiting >= busyWaiting
 }
 
 // watch ends the session's hope when nothing comes any more.

@@ -3,6 +3,7 @@ package swarm
 import (
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/anacrolix/torrent"
 
@@ -97,6 +98,9 @@ func TestPiecesCountOnce(t *testing.T) {
 	}
 	if _, err := sp.SelfHash(); err != nil {
 		t.Fatal(err)
+	}
+	for s.writing() {
+		time.Sleep(time.Millisecond)
 	}
 	if got := s.Stats(); got != want {
 		t.Errorf("fetched after it was found: %+v, was %+v", got, want)

@@ -57,6 +57,7 @@ type Session struct {
 	index                        atomic.Pointer[imagefmt.Index]
 	blame                        blame
 	gauge                        gauge
+	disk                         diskGauge
 
 	mu          sync.Mutex
 	announceErr error
@@ -84,7 +85,7 @@ func Join(ctx context.Context, o NodeOptions) (*Session, error) {
 	s.blame.init()
 	s.gauge.pieceLength = o.Manifest.PieceLength
 	s.touch()
-	o.Target = notedTarget{o.Target, s.touch}
+	o.Target = notedTarget{o.Target, &s.disk, s.touch}
 	s.store = newStore(o, storeEvents{
 		index: func(ix *imagefmt.Index) { s.indexed <- ix }, piece: s.gotPiece, bad: s.gotBad, fail: s.fail, odd: s.cannotServe,
 	})
@@ -177,7 +178,7 @@ func (s *Session) Close() error {
 		s.store.shut()
 		s.work.Wait()
 		s.closeErr = s.client.close()
-		s.store.gate.close()
+		s.store.close()
 	})
 	return s.closeErr
 }

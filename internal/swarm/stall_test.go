@@ -109,7 +109,7 @@ func TestSlowDiskIsNotHung(t *testing.T) {
 		const limit = busyStall * time.Minute
 		s := &Session{o: NodeOptions{Stall: time.Minute, Manifest: im.manifest}, joined: time.Now(), store: &store{active: 1}}
 		s.blame.init()
-		target := notedTarget{im.blank(), s.touch}
+		target := notedTarget{im.blank(), new(diskGauge), s.touch}
 		for _, progress := range []func(){
 			func() { s.gotPiece(3, 0) },
 			func() { target.WriteAt([]byte("data"), 0) }, //nolint:errcheck // memory

@@ -19,13 +19,16 @@ const (
 	// maxWaiting bounds the bytes of whole pieces that wait for the disk. Beyond it the peers'
 	// connections are not read, and TCP slows the senders down.
 	maxWaiting = 16 << 20
+	// busyWaiting is from when on the tracker is told: until it has found another place for a slow disk some more comes.
+	busyWaiting = maxWaiting / 4 * 3
 	// The encoded pieces that are kept to be served after they were written take a share of the memory that is
 	// available at the start, within bounds. A follower is seldom more than a few pieces behind.
 	cacheShare = 16
 	cacheLeast = 8 << 20
 	cacheMost  = 32 << 20
-	// rebuilders is how many pieces are re-encoded from the target at once.
+	// rebuilders is how many pieces are re-encoded from the target at once, writers how many are written to it.
 	rebuilders = 2
+	writers    = 2
 )
 
 var (
@@ -45,11 +48,14 @@ type storeEvents struct {
 // notedTarget calls wrote for each write that ended well: a packed piece may be many of them.
 type notedTarget struct {
 	Target
+	gauge *diskGauge
 	wrote func()
 }
 
 func (t notedTarget) WriteAt(b []byte, off int64) (int, error) {
+	t.gauge.begin()
 	n, err := t.Target.WriteAt(b, off)
+	t.gauge.end(n)
 	if err == nil {
 		t.wrote()
 	}
@@ -57,8 +63,9 @@ func (t notedTarget) WriteAt(b []byte, off int64) (int, error) {
 }
 
 // store is the library's view of the target: chunks are gathered in memory, a whole piece whose
-// SHA-1 is right goes to the target at its extents, and pieces are served from a cache of what was
-// written last or encoded again from the target.
+// SHA-1 is right goes to the target at its extents, and pieces are served from memory while they wait
+// for that, then from a cache of what was written last or encoded again from the target. So what a disk
+// takes unevenly no node behind this one waits for, as long as there is room.
 type store struct {
 	manifest *imagefmt.Manifest
 	hashes   []byte // SHA-1 of each piece
@@ -71,8 +78,12 @@ type store struct {
 	changed sync.Cond          // a write has ended, or closed
 	open    map[int]*assembly  // pieces that are not yet written
 	waiting int64              // bytes of whole pieces among them
-	active  int                // pieces being hashed and written
+	active  int                // pieces being hashed, waiting for their write, or being written
+	queue   []*assembly        // good ones that nobody writes yet
+	writers int                // that run
+	written sync.WaitGroup     // ends when they have ended
 	done    []bool             // pieces that may be served
+	have    int                // how many
 	lost    map[int]bool       // written, but cannot be encoded to what they were
 	region  []byte             // the index pieces
 	missing int                // index pieces that have not arrived
@@ -89,8 +100,11 @@ type store struct {
 // assembly is a piece whose chunks arrive. Different chunks are copied without a lock: the library
 // gives every chunk once, and hashes only after the last one is in.
 type assembly struct {
-	buf *buffer
-	got int64
+	piece int
+	buf   *buffer
+	got   int64
+	good  bool // whole, and its SHA-1 is right: it may be served
+	first bool // it was not done before
 }
 
 func newStore(o NodeOptions, on storeEvents) *store {
@@ -138,12 +152,30 @@ func (s *store) lacks(has func(piece uint32) bool) bool {
 	return false
 }
 
-// shut makes calls from the library fail; gate.close waits for those under way.
+// served is how many pieces may be served. Some of them may still wait for the disk.
+func (s *store) served() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.have
+}
+
+// received says whether every piece may be served.
+func (s *store) received() bool { return s.served() == len(s.done) }
+
+// shut makes calls from the library fail and forgets what waits for the disk; close waits for what is under way.
 func (s *store) shut() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.closed = true
+	s.active -= len(s.queue)
+	s.queue = nil
 	s.changed.Broadcast()
-	s.mu.Unlock()
+}
+
+// close is called after shut. The target is not used after it returned.
+func (s *store) close() {
+	s.written.Wait()
+	s.gate.close()
 }
 
 // renew drops what was received of pieces that are not whole, before the library opens the payload again.
@@ -159,9 +191,7 @@ func (s *store) renew() {
 	s.waiting = 0
 }
 
-// storePiece is one piece. It implements storage.SelfHashing, so that hashing and writing happen
-// in one step on the library's hashing goroutines, and a piece is announced only when the target
-// has taken it.
+// storePiece is one piece. It implements storage.SelfHashing: what the library would read back is still in memory.
 type storePiece struct {
 	s     *store
 	piece int
@@ -197,9 +227,13 @@ func (p storePiece) writeChunk(b []byte, off int64) (int, error) {
 		s.mu.Unlock()
 		return 0, errClosed
 	}
+	if a != nil && a.good {
+		s.mu.Unlock()
+		return len(b), nil // it may be on its way to the target and to peers
+	}
 	size := s.manifest.PieceSize(piece)
 	if a == nil {
-		a = &assembly{buf: s.cache.buffer(size)}
+		a = &assembly{piece: piece, buf: s.cache.buffer(size)}
 		s.open[piece] = a
 	}
 	a.got += int64(len(b))
@@ -210,7 +244,7 @@ func (p storePiece) writeChunk(b []byte, off int64) (int, error) {
 	return copy(a.buf.data[off:], b), nil
 }
 
-// finish hashes a piece that is whole and writes it. An error means that nothing is wrong with
+// finish hashes a piece that is whole and has it written, later. An error means that nothing is wrong with
 // what the peers sent.
 func (s *store) finish(piece, gen int) (sum metainfo.Hash, err error) {
 	if !s.gate.enter() {
@@ -222,19 +256,22 @@ func (s *store) finish(piece, gen int) (sum metainfo.Hash, err error) {
 		return sum, err
 	}
 	sum = sha1.Sum(a.buf.data)
-	if !bytes.Equal(sum[:], s.hashes[piece*sha1.Size:][:sha1.Size]) {
-		s.end(piece, a, false)
+	switch {
+	case !bytes.Equal(sum[:], s.hashes[piece*sha1.Size:][:sha1.Size]):
+		s.end(a)
 		s.on.bad(piece)
 		return sum, nil
+	case piece >= s.manifest.IndexPieces():
+		return sum, s.enqueue(a)
 	}
-	raw, err := s.accept(piece, a.buf.data)
-	first := s.end(piece, a, err == nil)
+	first, err := s.acceptIndex(a)
+	s.end(a)
 	if err != nil {
 		s.on.fail(err)
 		return metainfo.Hash{}, err
 	}
 	if first {
-		s.on.piece(piece, raw)
+		s.on.piece(piece, 0)
 	}
 	return sum, nil
 }
@@ -253,69 +290,106 @@ func (s *store) begin(piece, gen int) (*assembly, error) {
 	return a, nil
 }
 
-// end takes a piece out of the memory of what is under way, into the cache if it was written. It says whether the piece is
-// done now and was not before.
-func (s *store) end(piece int, a *assembly, written bool) (first bool) {
+// end takes a piece out of the memory of what is under way.
+func (s *store) end(a *assembly) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.open, piece)
+	delete(s.open, a.piece)
 	s.waiting -= a.got
 	s.active--
-	if written {
-		first = s.setDone(piece)
-	}
-	if written && piece >= s.manifest.IndexPieces() {
-		s.cache.add(piece, a.buf)
-	}
 	s.cache.release(a.buf)
 	s.changed.Broadcast()
-	return first
 }
 
-// setDone notes that a piece is on the target. It says whether that is new: a piece that is both fetched and found there counts
+// setDone notes that a piece may be served. It says whether that is new: a piece that is both fetched and found on the target counts
 // once, or the run would end with others missing. The caller holds s.mu.
 func (s *store) setDone(piece int) (first bool) {
-	first = !s.done[piece]
+	if s.done[piece] {
+		return false
+	}
 	s.done[piece] = true
-	return first
+	s.have++
+	return true
 }
 
-// accept puts a good piece where it belongs: the index to memory, data to the target.
-func (s *store) accept(piece int, data []byte) (raw int64, err error) {
-	if piece < s.manifest.IndexPieces() {
-		return 0, s.acceptIndex(piece, data)
+// enqueue leaves a good piece to a writer. It may be served at once.
+func (s *store) enqueue(a *assembly) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		s.active--
+		return errClosed
 	}
+	a.good, a.first = true, s.setDone(a.piece)
+	s.queue = append(s.queue, a)
+	if s.writers < writers {
+		s.writers++
+		s.written.Go(s.write)
+	}
+	return nil
+}
+
+// write puts pieces on the target until none waits.
+func (s *store) write() {
+	for {
+		s.mu.Lock()
+		if len(s.queue) == 0 {
+			s.writers--
+			s.mu.Unlock()
+			return
+		}
+		a := s.queue[0]
+		s.queue = s.queue[1:]
+		s.mu.Unlock()
+		raw, err := s.writePiece(a)
+		s.mu.Lock()
+		if err == nil {
+			s.cache.add(a.piece, a.buf)
+		} else {
+			s.lost[a.piece] = true
+		}
+		s.mu.Unlock()
+		s.end(a)
+		if err != nil {
+			s.on.fail(err)
+		} else if a.first {
+			s.on.piece(a.piece, raw)
+		}
+	}
+}
+
+func (s *store) writePiece(a *assembly) (raw int64, err error) {
 	s.mu.Lock()
 	r := s.restore
 	s.mu.Unlock()
 	if r == nil {
-		return 0, fmt.Errorf("piece %d came before the index", piece)
+		return 0, fmt.Errorf("piece %d came before the index", a.piece)
 	}
-	raw, err = r.WritePiece(piece, data)
+	raw, err = r.WritePiece(a.piece, a.buf.data)
 	var ve *imagefmt.VerifyError
 	if errors.As(err, &ve) {
-		return 0, &CorruptError{Piece: piece, From: "a peer, with the right SHA-1", Err: err}
+		return 0, &CorruptError{Piece: a.piece, From: "a peer, with the right SHA-1", Err: err}
 	}
 	if err != nil {
-		return 0, fmt.Errorf("write piece %d: %w", piece, err)
+		return 0, fmt.Errorf("write piece %d: %w", a.piece, err)
 	}
 	return raw, nil
 }
 
-func (s *store) acceptIndex(piece int, data []byte) error {
+// acceptIndex puts a good piece of the index to memory.
+func (s *store) acceptIndex(a *assembly) (first bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	copy(s.region[int64(piece)*s.manifest.PieceLength:], data)
-	if s.missing--; s.missing > 0 {
-		return nil
+	copy(s.region[int64(a.piece)*s.manifest.PieceLength:], a.buf.data)
+	if s.missing--; s.missing == 0 {
+		ix, err := imagefmt.ParseIndex(s.region[:s.manifest.IndexLength], s.manifest)
+		if err != nil {
+			return false, &CorruptError{Piece: a.piece, From: "the swarm (index)", Err: err}
+		}
+		s.index, s.restore = ix, imagefmt.NewRestorer(ix, s.target, s.checkRaw)
+		s.on.index(ix)
 	}
-	ix, err := imagefmt.ParseIndex(s.region[:s.manifest.IndexLength], s.manifest)
-	if err != nil {
-		return &CorruptError{Piece: piece, From: "the swarm (index)", Err: err}
-	}
-	s.index, s.restore = ix, imagefmt.NewRestorer(ix, s.target, s.checkRaw)
-	s.on.index(ix)
-	return nil
+	return s.setDone(a.piece), nil
 }
 
 // ReadAt reads payload bytes of pieces that are done, for a peer. The library asks for at most
@@ -373,6 +447,11 @@ func (s *store) encoded(piece int) (*buffer, error) {
 		if !s.done[piece] || s.lost[piece] {
 			s.mu.Unlock()
 			return nil, errNotServed
+		}
+		if a := s.open[piece]; a != nil && a.good {
+			a.buf.refs++
+			s.mu.Unlock()
+			return a.buf, nil
 		}
 		if buf := s.cache.get(piece); buf != nil {
 			s.mu.Unlock()

@@ -387,6 +387,71 @@ func TestSlowDisk(t *testing.T) {
 	}
 }
 
+// TestServedUnwritten: a disk that hangs for a while keeps nobody waiting who takes the image from its node, as long as there is room.
+// The tracker hears of what waits.
+func TestServedUnwritten(t *testing.T) {
+	im := makeImage(t, 8<<20, 256<<10, imagefmt.Verbatim)
+	r := newRig(t, im, SeederOptions{})
+	target := im.blank()
+	target.hold = make(chan struct{})
+	s1 := r.join(1, target, nil)
+	release := sync.OnceFunc(func() { close(target.hold) })
+	t.Cleanup(release)
+	for deadline := time.Now().Add(time.Minute); !s1.store.received(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("stuck: %+v", s1.Stats())
+		}
+	}
+	sent := r.seeder.Uploaded(im.meta.InfoHash)
+	t2 := im.blank()
+	s2 := r.join(2, t2, nil)
+	mustWait(t, s2)
+	im.check(t, t2)
+	if now := r.seeder.Uploaded(im.meta.InfoHash); now != sent {
+		t.Errorf("the seeder sent %d bytes more", now-sent)
+	}
+	if st := s1.Stats(); s1.complete() || st.PiecesDone != im.manifest.IndexPieces() || st.BytesDone != 0 {
+		t.Errorf("a disk that has taken nothing: %+v", st)
+	}
+	release()
+	mustWait(t, s1)
+	im.check(t, target)
+}
+
+// TestCloseDropsUnwritten: what waits for the disk when a session is closed is not written any more.
+func TestCloseDropsUnwritten(t *testing.T) {
+	im := makeImage(t, 8<<20, 256<<10, imagefmt.Verbatim)
+	r := newRig(t, im, SeederOptions{})
+	target := im.blank()
+	target.hold = make(chan struct{})
+	s := r.join(1, target, nil)
+	release := sync.OnceFunc(func() { close(target.hold) })
+	t.Cleanup(release)
+	closed := func() bool {
+		s.store.mu.Lock()
+		defer s.store.mu.Unlock()
+		return s.store.closed
+	}
+	for deadline := time.Now().Add(time.Minute); !s.store.received(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("stuck: %+v", s.Stats())
+		}
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.Close()
+	}()
+	for !closed() {
+		time.Sleep(time.Millisecond)
+	}
+	release()
+	<-ended
+	if n := s.Stats().PiecesDone - im.manifest.IndexPieces(); n > writers {
+		t.Errorf("%d pieces were written, %d of them were under way", n, writers)
+	}
+}
+
 func TestRemove(t *testing.T) {
 	t.Parallel()
 	im := makeImage(t, 4<<20, 256<<10, imagefmt.Packed)

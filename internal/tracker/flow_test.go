@@ -30,7 +30,7 @@ func (c *churn) step(nodes, racks, pieces int) {
 	r := Report{
 		Node: name, Run: fmt.Sprint(c.rng.IntN(20) / 19), Addr: numbered(i), Rack: fmt.Sprint(i % racks),
 		Done: c.rng.IntN(pieces), Stalled: c.rng.IntN(10) == 0, Busy: c.rng.IntN(30) == 0,
-		Complete: c.rng.IntN(6) == 0, Speed: []int{0, 100, 1000, 1000}[i%4], Rate: c.rng.Int64N(1e8), Left: 1e8,
+		Disk: c.rng.Int64N(1e8), Complete: c.rng.IntN(6) == 0, Speed: []int{0, 100, 1000, 1000}[i%4], Rate: c.rng.Int64N(1e8), Left: 1e8,
 	}
 	if c.rng.IntN(10) == 0 {
 		r.Lost = append(r.Lost, numbered(c.rng.IntN(nodes)))

@@ -17,7 +17,7 @@ import (
 
 // every has each parameter that setOwn and parseAnnounce know, so that a fuzzer need not guess their names.
 var every = query("every", "sb_node", "n", "sb_run", "1", "sb_rack", "switch", "sb_done", "12", "sb_stall", "1", "sb_busy", "1",
-	"sb_speed", "1000", "sb_rate", "100000000", "sb_lost", "10.0.0.1:6881", "left", "1000", "downloaded", "2000", "event", "started", "numwant", "20", "compact", "0") +
+	"sb_speed", "1000", "sb_rate", "100000000", "sb_disk", "3000000", "sb_lost", "10.0.0.1:6881", "left", "1000", "downloaded", "2000", "event", "started", "numwant", "20", "compact", "0") +
 	"&sb_bad=10.0.0.3%3A6881&sb_lost=%5B2001%3Adb8%3A%3A1%5D%3A6881&sb_lost=%5B%3A%3Affff%3A10.0.0.2%5D%3A1"
 
 func addQueries(f *testing.F) {
@@ -26,7 +26,7 @@ func addQueries(f *testing.F) {
 	f.Add(every)
 	f.Add(query("a", "sb_node", "n", "left", "0", "event", "completed"))
 	f.Add(query("a", "sb_node", "n", "event", "stopped"))
-	f.Add(query("a", "sb_node", "n", "sb_speed", "9223372036854775807", "sb_rate", "9223372036854775807", "sb_done", "9223372036854775807"))
+	f.Add(query("a", "sb_node", "n", "sb_speed", "9223372036854775807", "sb_rate", "9223372036854775807", "sb_done", "9223372036854775807", "sb_disk", "9223372036854775807"))
 	f.Add(query("a", "sb_node", "n", "downloaded", "9223372036854775807", "left", "1", "sb_done", "3"))
 	f.Add("info_hash=%00%ff&peer_id=%%%&port=1&left=9223372036854775808")
 	f.Add("&&&===;info_hash=+")
@@ -38,7 +38,7 @@ func TestEveryParameter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.node != "n" || r.run != "1" || r.rack != "switch" || r.done != 12 || !r.stalled || !r.busy || r.speed != 1000 || r.rate != 1e8 ||
+	if r.node != "n" || r.run != "1" || r.rack != "switch" || r.done != 12 || !r.stalled || !r.busy || r.speed != 1000 || r.rate != 1e8 || r.disk != 3e6 ||
 		len(r.lost) != 3 || len(r.bad) != 1 || r.bad[0] != netip.MustParseAddrPort("10.0.0.3:6881") || r.lost[2] != netip.MustParseAddrPort("10.0.0.2:1") || r.left != 1000 || r.received != 2000 || r.event != "started" || r.numWant != 20 || r.compact {
 		t.Errorf("%+v", r)
 	}
@@ -65,7 +65,7 @@ func FuzzParseAnnounce(f *testing.F) {
 }
 
 func checkRequest(t *testing.T, r request) {
-	if r.port == 0 || r.left < -1 || r.received < 0 || r.done < 0 || r.numWant < 0 || r.numWant > maxNumWant || r.speed < 0 || r.speed > maxSpeed || r.rate < 0 || r.rate > maxRate {
+	if r.port == 0 || r.left < -1 || r.received < 0 || r.done < 0 || r.numWant < 0 || r.numWant > maxNumWant || r.speed < 0 || r.speed > maxSpeed || r.rate < 0 || r.rate > maxRate || r.disk < 0 || r.disk > maxRate {
 		t.Errorf("accepted %+v", r)
 	}
 	if len(r.node) > maxName || len(r.run) > maxName || len(r.rack) > maxName || len(r.lost) > maxLost || len(r.bad) > maxLost {

@@ -22,9 +22,10 @@ const (
 	// and of a slow one, that may have been put behind nodes that came later.
 	longStall = 3
 
-	slowShare  = 0.6 // of the best rate: a node below it is looked at closer
-	verySlow   = 0.4 // of the best rate: slow, though its follower is no faster
-	fineShare  = 0.8 // of the best rate: a slow node that reaches it is none
+	slowShare  = 0.6  // of the best rate: a node below it is looked at closer
+	verySlow   = 0.4  // of the best rate: slow, though its follower is no faster
+	slowDisk   = 0.75 // of what the next disk takes and flows: it is slow
+	fineShare  = 0.8  // of the best rate: a slow node that reaches it is none
 	slowLeast  = 5 * time.Second
 	trialTime  = 2500 * time.Millisecond
 	trialPause = 15 * time.Second
@@ -91,13 +92,17 @@ func (t *Topology) judge(now time.Time, n *node) {
 		t.setSlow(now, n, false)
 		return
 	}
+	if p := t.feeder(n); p != nil && t.diskIsSlow(n, p) {
+		t.slow(now, p)
+		return
+	}
 	for range maxClimb {
-		if n.pos == 0 {
-			t.judgeFeeder(now, n)
+		p := t.feeder(n)
+		if p == nil || !t.isAhead(now, n, p) {
 			return
 		}
-		p := n.seg.nodes[t.shape.feeder(n.pos)]
-		if !t.isAhead(now, n, p) {
+		if n.pos == 0 {
+			t.judgeFeeder(now, n, p)
 			return
 		}
 		if !p.slow && !t.portIsFine(p) && p.samples > 0 && p.rate < slowShare*n.fetchRate && t.lead(now, p) > leastLead {
@@ -115,18 +120,25 @@ func (t *Topology) isAhead(now time.Time, n, p *node) bool {
 	return !p.Complete && !n.slow && n.Done > t.estimate(now, p)+t.margin() && (p.rate != 0 || now.Sub(p.seen) <= t.Interval()/4)
 }
 
-// judgeFeeder judges the node of another segment that feeds n, the head of its own. Their places are not swapped: each is in its
-// rack. In a chain a slow disk sinks from trial to trial to the end of its rack, and there it holds back all racks that come after.
-func (t *Topology) judgeFeeder(now time.Time, n *node) {
+// feeder is the node that feeds n by the order of both, nil for the seeder.
+func (t *Topology) feeder(n *node) *node {
+	if n.pos > 0 {
+		return n.seg.nodes[t.shape.feeder(n.pos)]
+	}
 	s := n.seg.parent
-	if s == nil || s.at >= n.seg.at || len(s.nodes) == 0 {
-		return
+	switch {
+	case s == nil || s.at >= n.seg.at || len(s.nodes) == 0:
+		return nil
+	case n.seg.group == headGroup:
+		return s.head()
 	}
-	p := s.nodes[len(s.nodes)-1]
-	if n.seg.group == headGroup {
-		p = s.head()
-	}
-	if (p.Busy || p.direct) && !p.slow && t.isAhead(now, n, p) && p.rate < slowShare*n.fetchRate && t.lead(now, p) > leastLead {
+	return s.nodes[len(s.nodes)-1]
+}
+
+// judgeFeeder judges the node p of another segment that feeds n, the head of its own. Their places are not swapped: each is in its
+// rack. In a chain a slow disk sinks from trial to trial to the end of its rack, and there it holds back all racks that come after.
+func (t *Topology) judgeFeeder(now time.Time, n, p *node) {
+	if (p.Busy || p.direct) && !p.slow && p.rate < slowShare*n.fetchRate && t.lead(now, p) > leastLead {
 		t.slow(now, p)
 	}
 }
@@ -351,11 +363,11 @@ func (t *Topology) suspect(now time.Time, n, u *node) bool {
 		return false // n could get more from it
 	}
 	if u.direct && n.Stalled && n.Done > 0 && !u.Stalled {
-		return true // the first node receives, and gives nothing: it says that its disk is slow only when its memory is full
+		return true // the first node receives, and gives nothing
 	}
 	lead := t.lead(now, u)
 	if u.Busy {
-		return lead > leastLead
+		return lead > leastLead && (u.diskRate == 0 || n.diskRate == 0) // or both are known, and judged
 	}
 	if t.portIsFine(u) {
 		return false // it waits for its own upstream

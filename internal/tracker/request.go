@@ -39,6 +39,7 @@ type request struct {
 	busy      bool             // sb_busy
 	speed     int              // sb_speed: of the port, Mbit/s
 	rate      int64            // sb_rate: bytes per second while pieces came
+	disk      int64            // sb_disk: bytes per second while they were written
 	lost      []netip.AddrPort // sb_lost, once for each
 	bad       []netip.AddrPort // sb_bad, likewise
 }
@@ -143,6 +144,12 @@ func (r *request) setOwn(key, v string) error {
 			return err
 		}
 		r.rate = min(n, maxRate)
+	case "sb_disk":
+		n, err := parseInt(key, v)
+		if err != nil {
+			return err
+		}
+		r.disk = min(n, maxRate)
 	case "sb_lost":
 		return addAddress(&r.lost, key, v)
 	case "sb_bad":

@@ -202,3 +202,28 @@ func (t *Topology) acquit(now time.Time, n *node) {
 func (t *Topology) portIsFine(n *node) bool {
 	return n.port > 0 && n.low == 0
 }
+
+// flow is what goes from node to node, in bytes per second: by what most ports carry, also when a disk holds it back.
+func (t *Topology) flow() float64 { return max(t.good*t.pieceBytes, t.ports.usual) }
+
+// measureDisk takes the rate of a node's disk. What it takes beyond the flow, until its own cache is full, says nothing.
+func (t *Topology) measureDisk(n *node, r Report) {
+	rate := min(float64(r.Disk), t.flow())
+	switch {
+	case rate == 0:
+	case n.diskRate == 0:
+		n.diskRate = rate
+	default:
+		n.diskRate += smoothing * (rate - n.diskRate)
+	}
+}
+
+// diskIsSlow says whether the disk of p, which feeds n, is slow: as much waits for it as may, and it takes much less than n's and than
+// flows. Disks that are all alike, or all get slow when their own caches are full, hold back nobody.
+func (t *Topology) diskIsSlow(n, p *node) bool {
+	need := t.flow()
+	if t.shape != chain {
+		need /= 2
+	}
+	return p.Busy && !p.slow && !p.Complete && !n.slow && p.diskRate > 0 && p.diskRate < slowDisk*min(n.diskRate, need)
+}

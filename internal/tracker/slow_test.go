@@ -457,6 +457,67 @@ func TestUnreachedUpstreamIsAvoided(t *testing.T) {
 	}
 }
 
+// TestSlowDisk: a node whose memory is full has a slow disk if its follower's takes much more, and the ports of most carry that. It is
+// none while its memory is not full.
+func TestSlowDisk(t *testing.T) {
+	const mb = 1e6
+	for name, c := range map[string]struct {
+		disks [2]int64 // of node 2, of those behind it
+		room  bool
+		slow  []int
+	}{
+		"slow":         {disks: [2]int64{40 * mb, 400 * mb}, slow: []int{2}},
+		"hangs":        {disks: [2]int64{1, 400 * mb}, slow: []int{2}},
+		"all alike":    {disks: [2]int64{50 * mb, 60 * mb}},
+		"fast enough":  {disks: [2]int64{90 * mb, 400 * mb}},
+		"room still":   {disks: [2]int64{50 * mb, 400 * mb}, room: true},
+		"nobody knows": {disks: [2]int64{50 * mb, 0}},
+	} {
+		l := sixRunning(t)
+		for _, full := range []bool{false, true} { // a cache
+			l.now, l.done = l.now.Add(time.Second), l.done+90
+			for i := range 6 {
+				r := l.report(i)
+				r.Disk = c.disks[min(1, i/3)]
+				if r.Busy = i == 2 && full && !c.room; i < 2 || !full && r.Disk > 0 {
+					r.Disk = 2000 * mb
+				}
+				l.place[i] = l.top.Announce(l.now, r)
+			}
+		}
+		t.Log(name)
+		l.slow(c.slow...)
+		if c.slow == nil {
+			continue
+		}
+		l.round(6)
+		if indexOf(l.place[3]) != 1 || indexOf(l.place[2]) != 5 {
+			t.Errorf("%s: the node takes from %d, the one that was behind it from %d", name, indexOf(l.place[2]), indexOf(l.place[3]))
+		}
+	}
+}
+
+// TestDisksAllAlike: if every disk is slow, no trial of a node whose memory is full takes from the others.
+func TestDisksAllAlike(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		l := sixRunning(t)
+		for range 40 {
+			l.now, l.done = l.now.Add(time.Second), l.done+90
+			for i := range 6 {
+				r := l.report(i)
+				r.Busy = i == 0
+				if r.Done -= 40 * min(i, 1); known {
+					r.Disk = 50e6
+				}
+				l.place[i] = l.top.Announce(l.now, r)
+			}
+		}
+		if trials := l.top.Counts().Trials; known != (trials == 0) {
+			t.Errorf("disks are known: %v; %d trials", known, trials)
+		}
+	}
+}
+
 // TestNobodyHasAnything: when nothing comes to the first node, only its follower has the seeder beside it: those further down wait for
 // nothing else.
 func TestNobodyHasAnything(t *testing.T) {

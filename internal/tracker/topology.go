@@ -29,14 +29,15 @@ type Report struct {
 	Run      string // does not
 	Addr     netip.AddrPort
 	Rack     string           // nodes with the same one share a switch
-	Done     int              // pieces
+	Done     int              // pieces that it can give
 	Complete bool             // every piece
 	Stalled  bool             // received nothing for a while
-	Busy     bool             // its disk is what it waits for
+	Busy     bool             // so much waits for its disk that it takes no more, or soon will not
 	Speed    int              // of its port, Mbit/s; 0 if it does not know
 	Left     int64            // bytes of the pieces that it lacks; 0 if unknown
 	Received int64            // bytes of pieces that came since it joined; 0 if it does not say
 	Rate     int64            // bytes a second while pieces came lately, pauses between them left out; 0: too few came
+	Disk     int64            // bytes a second that its disk took while something was written; 0 if unknown
 	Lost     []netip.AddrPort // upstreams that ended the connection or cannot be reached
 	Bad      []netip.AddrPort // upstreams that were turned away for bad pieces
 }
@@ -69,8 +70,8 @@ type Topology struct {
 	order []*segment // likewise; the segments of a rack follow each other
 
 	complete  int
-	direct    int       // nodes that were told of the seeder
-	compared  bool      // the first node has been compared with others: good is no slow node's rate
+	direct    int   // nodes that were told of the seeder
+	compared  bool  // the first node has been compared with others: good is no slow node's rate
 	headSince time.Time // since when it could be
 
 	shape   shape
@@ -119,6 +120,7 @@ type node struct {
 
 	rate       float64 // pieces per second, 0 while unknown
 	fetchRate  float64 // of them, what came from others
+	diskRate   float64 // of the disk, bytes per second, no more than flows; 0 while unknown
 	samples    int     // since its upstreams changed
 	sampled    time.Time
 	sampleDone int
@@ -256,6 +258,7 @@ func (t *Topology) update(now time.Time, n *node, r Report) {
 	t.speeds.count(n, r.Speed)
 	n.calls++
 	t.measure(now, n, r)
+	t.measureDisk(n, r)
 	r.Lost, r.Bad = nil, nil
 	n.Report, n.seen, n.alive, n.lost = r, now, t.alive, false
 	t.seen.MoveToBack(n.inSeen)

@@ -179,6 +179,7 @@ func (t *Tracker) announceNode(im *image, now time.Time, req request, from netip
 		Left:     req.left,
 		Received: req.received,
 		Rate:     req.rate,
+		Disk:     req.disk,
 		Lost:     req.lost,
 		Bad:      req.bad,
 	})

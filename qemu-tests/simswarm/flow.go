@@ -40,7 +40,7 @@ func newFlows(m Model, peers []peer, racks int) flows {
 		in: make([]link, racks), out: make([]link, racks),
 	}
 	for i, p := range peers {
-		f.up[i].cap, f.down[i].cap = p.up*step, p.down*p.disk*step
+		f.up[i].cap, f.down[i].cap = p.up*step, p.down*step
 	}
 	f.up[len(peers)].cap = m.rate(m.Server) * step
 	uplink := m.rate(m.Port) * float64(m.Rack) / m.Oversub * step
@@ -78,6 +78,9 @@ func (f *flows) collect(s *sim) {
 			continue
 		}
 		f.down[i].left = min(f.down[i].cap, have-p.done)
+		if p.disk < 1 {
+			f.down[i].left = min(f.down[i].left, max(0, s.hold()-p.waits))
+		}
 		for _, u := range p.ups {
 			if want := min(offer(s, u), have) - p.done; want > 1e-9 {
 				f.add(s, i, u, want)
@@ -173,6 +176,9 @@ func (f *flows) settle(s *sim, x *flow) {
 	}
 	p := &s.peers[x.to]
 	p.done += x.got
+	if p.disk < 1 {
+		p.waits += x.got
+	}
 	p.progress, p.fed = s.now, true
 	p.burst = f.burst(s, x)
 	s.moved += x.got
@@ -192,8 +198,7 @@ func (f *flows) settle(s *sim, x *flow) {
 // burst is the rate at which a whole piece comes to a node: what its port and the other's share of
 // its port let through, however seldom that has one.
 func (f *flows) burst(s *sim, x *flow) float64 {
-	p := &s.peers[x.to]
-	return min(f.down[x.to].cap/p.disk, f.up[x.from].cap/float64(max(1, f.up[x.from].takers))) / s.step.Seconds()
+	return min(f.down[x.to].cap, f.up[x.from].cap/float64(max(1, f.up[x.from].takers))) / s.step.Seconds()
 }
 
 func byStart(peers []peer) []int32 {

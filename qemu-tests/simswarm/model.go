@@ -41,7 +41,7 @@ type Costs struct {
 	Start     time.Duration `json:"start"`     // from the node's start to its first announce: manifest, index
 	Finish    time.Duration `json:"finish"`    // from the last piece to done: fsync
 	Queue     int64         `json:"queue"`     // bytes under request from each upstream
-	Unwritten int64         `json:"unwritten"` // bytes that wait for a disk when a node says that it is slow
+	Unwritten int64         `json:"unwritten"` // bytes that may wait for a disk
 	Stall     time.Duration `json:"stall"`     // silence after which a node asks for help, or that of StallPieces pieces
 	// FirstStall is the same before the first byte.
 	FirstStall  time.Duration `json:"firstStall"`

@@ -37,6 +37,7 @@ type peer struct {
 	up      float64 // pieces a second
 	down    float64
 	disk    float64       // of down, what the disk takes
+	waits   float64       // of done, what waits for a slow disk
 	start   time.Duration // first announce
 	dies    time.Duration
 	ended   time.Duration // last piece
@@ -51,6 +52,7 @@ type peer struct {
 	progress  time.Duration // the last time that something came
 	fed       bool          // something came
 	told      bool          // of its stall
+	busy      bool          // of its disk
 	burst     float64       // the rate while something came lately, pieces a second; 0 is none
 	measured  bool          // the first one was told
 	lost      []int32
@@ -60,6 +62,7 @@ type peer struct {
 type sim struct {
 	m      Model
 	rng    *rand.Rand
+	disks  *rand.Rand
 	top    *tracker.Topology
 	peers  []peer
 	names  []string
@@ -84,7 +87,7 @@ func newSim(m Model) *sim {
 	m.Topology.Pieces = m.pieces()
 	racks := (m.Nodes + m.Rack - 1) / m.Rack
 	s := &sim{
-		m: m, rng: rand.New(rand.NewPCG(m.Seed, 1)), top: tracker.NewTopology(m.Topology),
+		m: m, rng: rand.New(rand.NewPCG(m.Seed, 1)), disks: rand.New(rand.NewPCG(m.Seed, 2)), top: tracker.NewTopology(m.Topology),
 		peers: make([]peer, m.Nodes), names: make([]string, m.Nodes),
 		pieces: float64(m.pieces()), step: m.step(),
 		in: make([]float64, racks), out: make([]float64, racks),
@@ -190,10 +193,10 @@ func (s *sim) tell(i int) {
 	p := &s.peers[i]
 	r := tracker.Report{
 		Node: s.names[i], Run: "1", Addr: addrOf(i), Rack: s.racks[p.rack], Done: int(p.done),
-		Complete: p.state == finished, Stalled: s.stalled(p), Speed: int(s.m.Port / 1e6), Left: s.m.Image - int64(p.done)*s.m.Piece,
+		Complete: p.done == s.pieces, Stalled: s.stalled(p), Speed: int(s.m.Port / 1e6), Left: s.m.Image - int64(p.done)*s.m.Piece,
 		Rate: int64(p.burst * float64(s.m.Piece) * (1 + s.m.Costs.Noise*s.rng.NormFloat64())),
 	}
-	r.Busy = s.busy(p)
+	r.Busy, r.Disk = p.busy, s.diskRate(p)
 	if p.tells {
 		r.Speed = int(s.m.Port * s.m.SlowRate / 1e6)
 	}
@@ -226,18 +229,26 @@ func (s *sim) tell(i int) {
 	s.delay(p)
 }
 
-// busy says that more waits for a slow disk than a node holds. The flow into it is as slow as the disk from the start; what would wait
-// is what others could have sent since.
-func (s *sim) busy(p *peer) bool {
-	if p.disk == 1 || p.state != fetching {
-		return false
+// busyShare is how much of what may wait for a disk does when a node says so.
+const busyShare = 0.75
+
+// hold is how many pieces may wait for a disk.
+func (s *sim) hold() float64 { return float64(s.m.Costs.Unwritten) / float64(s.m.Piece) }
+
+// diskRate is what a node says of its disk. Ordinary ones take more than ports carry.
+func (s *sim) diskRate(p *peer) int64 {
+	share := p.disk
+	if share == 1 {
+		share = 3
 	}
-	for _, u := range p.ups {
-		if offer(s, u) > p.done+float64(s.m.Costs.Unwritten/s.m.Piece) {
-			return true
-		}
+	return int64(share * s.m.Port / 8 * (1 + s.m.Costs.Noise*s.disks.NormFloat64()))
+}
+
+// write takes from what waits for a slow disk what it wrote in a step.
+func (s *sim) write(p *peer) {
+	if p.disk < 1 {
+		p.waits = max(0, p.waits-p.disk*p.down*s.step.Seconds())
 	}
-	return false
 }
 
 // stalled says that nothing came for a while: longer before the first byte, when the swarm has still to fill.
@@ -246,7 +257,7 @@ func (s *sim) stalled(p *peer) bool {
 	if !p.fed {
 		limit = s.m.Costs.FirstStall
 	}
-	return p.state == fetching && s.now-p.progress > limit
+	return p.state == fetching && s.now-p.progress > limit && p.waits == 0
 }
 
 // delay makes a node with many upstreams wait for what it has under request from each of them.
@@ -271,16 +282,21 @@ func (s *sim) progress() {
 		if p.state != fetching {
 			continue
 		}
-		p.offered = p.done
 		if p.done > s.pieces-1e-6 {
-			p.done, p.offered = s.pieces, s.pieces
+			p.done = s.pieces
+		}
+		p.offered = p.done
+		s.write(p)
+		if p.done == s.pieces && p.waits == 0 {
 			p.state, p.ended = finished, s.now+s.step
 			p.announce = p.ended
 			continue
 		}
-		stalled := s.stalled(p)
+		stalled, busy := s.stalled(p), p.waits >= busyShare*s.hold()
 		wake := stalled && !p.told && p.fed || p.burst > 0 && !p.measured && p.done > firstMeasure
 		p.told, p.measured = stalled, p.measured || wake
+		wake = wake || busy != p.busy
+		p.busy = busy
 		for _, u := range p.ups {
 			if u >= 0 && s.peers[u].state == gone {
 				p.lost, wake = append(p.lost, u), true // its connection was closed

@@ -113,21 +113,22 @@ func TestSlowOnesAmongRacks(t *testing.T) {
 	for _, c := range []struct {
 		nodes, rack, chain int
 		slow               []int // each of them, a run each
-		last               float64
+		port, disk         float64
 	}{
-		{8, 4, 0, []int{0, 1, 2, 3, 4, 7}, 1.45},
-		{120, 20, 0, []int{0, 1, 19, 20, 59, 119}, 1.4},
-		{60, 1, 0, []int{0, 1, 30, 59}, 1.45},
-		{120, 120, 0, []int{63, 64}, 1.4},    // the last of a segment
-		{120, 20, 30, []int{0, 19, 20}, 2.7}, // a trunk, which takes twice as long as a chain
+		{8, 4, 0, []int{0, 1, 2, 3, 4, 7}, 1.45, 1.25},
+		{120, 20, 0, []int{0, 1, 19, 20, 59, 119}, 1.4, 1.3},
+		{60, 1, 0, []int{0, 1, 30, 59}, 1.45, 1.25},
+		{120, 120, 0, []int{63, 64}, 1.4, 1.2},    // the last of a segment
+		{120, 20, 30, []int{0, 19, 20}, 2.7, 2.3}, // a trunk, which takes twice as long as a chain
 	} {
 		for _, slow := range c.slow {
 			for _, disk := range []bool{true, false} {
 				m := model(c.nodes)
 				m.Rack, m.Oversub, m.Topology.Chain = c.rack, 1, c.chain
 				m.Image, m.Port, m.Server = 2e9, 1e9, 1e9
+				last := c.port
 				if disk {
-					m.SlowDisk = []int{slow}
+					m.SlowDisk, last = []int{slow}, c.disk
 				}
 				s := newSim(m)
 				if !disk {
@@ -138,10 +139,34 @@ func TestSlowOnesAmongRacks(t *testing.T) {
 				}
 				s.run()
 				// That its port is fine does not bring back one whose disk is slow, again and again.
-				if r := s.result(0); r.Last > c.last || r.Stuck > 0 || disk && r.Counts.Slowed > 3 {
+				if r := s.result(0); r.Last > last || r.Stuck > 0 || disk && r.Counts.Slowed > 3 {
 					t.Errorf("%d nodes, %d in a rack, chain %d, node %d is slow (disk: %t): the others took %.2f × floor; %+v", c.nodes, c.rack, c.chain, slow, disk, r.Last, r.Counts)
 				}
 			}
+		}
+	}
+}
+
+// TestSlowDisks: many slow disks hold back only themselves, also when they are the first ones, and disks that are all alike cost no trial.
+func TestSlowDisks(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		disks      float64
+		slow       []int
+		last, ones float64 // × floor of the others, of the slow ones
+	}{
+		{"one after another", 0, []int{40, 41, 42, 43, 44}, 1.45, 1.2},
+		{"the first ones", 0, []int{0, 1, 2}, 1.4, 1.2},
+		{"half of them", 0.5, nil, 1.4, 1.2},
+		{"all", 1, nil, 0, 1.2},
+	} {
+		m := model(120)
+		m.Rack, m.Oversub, m.Disks, m.SlowDisk = 20, 1, c.disks, c.slow
+		m.Image, m.Port, m.Server = 2e9, 1e9, 1e9
+		s := newSim(m)
+		s.run()
+		if r := s.result(0); r.Last > c.last || r.LastSlow > c.ones || r.Stuck > 0 || r.Counts.Trials > 0 {
+			t.Errorf("%s: %+v", c.name, r)
 		}
 	}
 }
