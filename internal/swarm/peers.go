@@ -167,16 +167,18 @@ func (s *Session) trim(peers []netip.AddrPort) {
 	var old []*torrent.PeerConn
 	named := false
 	for _, pc := range s.torrent.Load().PeerConns() {
-		if pc.Discovery != torrent.PeerSourceTracker {
-			continue
-		}
 		ap, err := netip.ParseAddrPort(pc.RemoteAddr.String())
 		if err != nil {
 			continue
 		}
-		if slices.Contains(peers, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())) {
+		ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		switch {
+		case pc.Discovery != torrent.PeerSourceTracker:
+			// A follower that has become the upstream has called this node, from another port, and is not called too.
+			named = named || slices.ContainsFunc(peers, func(p netip.AddrPort) bool { return p.Addr() == ap.Addr() })
+		case slices.Contains(peers, ap):
 			named = true
-		} else {
+		default:
 			old = append(old, pc)
 		}
 	}
