@@ -294,7 +294,8 @@ func (t *Topology) above(now time.Time, n *node, s *segment, ups []*node) (_ []*
 // group appends the node of a segment that feeds others from the given place: the last one, or one
 // near the end, where a tree has its leaves, or near the head.
 func (t *Topology) group(now time.Time, n *node, p *segment, group int, ups []*node) []*node {
-	// One that is a little behind will come: to go elsewhere would make a third of a pair.
+	// One that is behind and not too late will come: to go elsewhere would make a third of a pair, and leave both with half of the
+	// rate to their end.
 	good := func(u *node) bool {
 		return t.ok(now, n, u) && (n.slow || (!u.slow && t.estimate(now, u)+2*t.margin() >= n.Done))
 	}
@@ -383,8 +384,8 @@ func (t *Topology) suspect(now time.Time, n, u *node) bool {
 // If they come no faster than to the first one then its port is like theirs. If they do then it may
 // be the server that is slow: only a trial tells. So it does where nobody else has told of his port.
 func (t *Topology) suspectHead(now time.Time, u *node) bool {
-	if t.headSince.IsZero() {
-		t.headSince = now
+	if t.headIs != u {
+		t.headIs, t.headSince = u, now
 	}
 	if u.port > 0 && t.ports.known > leastPorts {
 		t.compared = true

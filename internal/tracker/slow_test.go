@@ -177,6 +177,29 @@ func TestFirstNodeComparedAtOnce(t *testing.T) {
 	}
 }
 
+// TestFirstNodeIsAnother: how long nobody has told of his port counts from when the node is the first.
+func TestFirstNodeIsAnother(t *testing.T) {
+	l := newLine(t, Settings{})
+	round := func(from int) {
+		l.now, l.done = l.now.Add(time.Second), l.done+90
+		for i := from; i < 4; i++ {
+			r := l.report(i)
+			r.Rate = 0
+			l.place[i] = l.top.Announce(l.now, r)
+		}
+	}
+	for range 3 {
+		round(0)
+	}
+	l.top.Leave("n0", "1")
+	for since := l.now; l.now.Sub(since) < 2*trialWait; {
+		round(1)
+		if made, due := l.top.Counts().Trials > 0, l.now.Sub(since) > trialWait+time.Second; made != due {
+			t.Errorf("after %v: a trial: %v", l.now.Sub(since), made)
+		}
+	}
+}
+
 // TestFirstNodeGivesNothing: it receives, and what it has told of its port is fine, but it passes nothing on: its disk.
 func TestFirstNodeGivesNothing(t *testing.T) {
 	l := sixRunning(t)

@@ -72,7 +72,8 @@ type Topology struct {
 	complete  int
 	direct    int   // nodes that were told of the seeder
 	compared  bool  // the first node has been compared with others: good is no slow node's rate
-	headSince time.Time // since when it could be
+	headIs    *node // that is to be, since headSince
+	headSince time.Time
 
 	shape   shape
 	late    int  // nodes that came when others had much already, in a chain
@@ -269,7 +270,7 @@ func (t *Topology) update(now time.Time, n *node, r Report) {
 // their first one has to be compared again.
 func (t *Topology) pause() {
 	if t.complete == len(t.all) {
-		t.compared, t.headSince, t.good, t.ports = false, time.Time{}, 0, ports{}
+		t.compared, t.headIs, t.good, t.ports = false, nil, 0, ports{}
 	}
 }
 
