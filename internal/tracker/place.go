@@ -297,7 +297,7 @@ func (t *Topology) group(now time.Time, n *node, p *segment, group int, ups []*n
 	// One that is behind and not too late will come: to go elsewhere would make a third of a pair, and leave both with half of the
 	// rate to their end.
 	good := func(u *node) bool {
-		return t.ok(now, n, u) && (n.slow || (!u.slow && t.estimate(now, u)+2*t.margin() >= n.Done))
+		return t.ok(now, n, u) && (n.slow || (!u.slow && t.estimate(now, u)+t.lateBy() >= n.Done))
 	}
 	if group == headGroup {
 		for i, u := range p.nodes {

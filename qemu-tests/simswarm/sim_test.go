@@ -171,6 +171,21 @@ func TestSlowDisks(t *testing.T) {
 	}
 }
 
+// TestNobodyIsHalved: a node that comes a little late, when the last of its rack feeds another rack already, is waited for by that one, or
+// has a place behind all. If the last one fed both, they and all behind them would have half of the rate to their end: 2.1 × floor.
+func TestNobodyIsHalved(t *testing.T) {
+	for seed := range uint64(6) {
+		m := model(120)
+		m.Seed, m.Rack, m.Oversub, m.Storm = seed, 20, 1, 6*time.Second
+		m.Image, m.Piece, m.Port, m.Server = 10e9, 1<<20, 1e9, 1e9
+		s := newSim(m)
+		s.run()
+		if r := s.result(0); r.Last > 1.25 || r.Stuck > 0 {
+			t.Errorf("seed %d: %.2f × floor; %+v", seed, r.Last, r.Counts)
+		}
+	}
+}
+
 func TestSameSeedSameRun(t *testing.T) {
 	args := []string{"--nodes", "200", "--storm", "10s", "--die", "0.05", "--slow", "0.05", "--json"}
 	var results [2][]Result
