@@ -294,10 +294,14 @@ func (t *Topology) above(now time.Time, n *node, s *segment, ups []*node) (_ []*
 // group appends the node of a segment that feeds others from the given place: the last one, or one
 // near the end, where a tree has its leaves, or near the head.
 func (t *Topology) group(now time.Time, n *node, p *segment, group int, ups []*node) []*node {
-	// One that is behind and not too late will come: to go elsewhere would make a third of a pair, and leave both with half of the
-	// rate to their end.
+	// One that is a little behind will come: to go elsewhere would make a third of a pair. In a chain all that are not too late are
+	// waited for: who feeds two there leaves both with half of the rate to their end.
+	patience := 2 * t.margin()
+	if t.shape == chain {
+		patience = t.lateBy()
+	}
 	good := func(u *node) bool {
-		return t.ok(now, n, u) && (n.slow || (!u.slow && t.estimate(now, u)+t.lateBy() >= n.Done))
+		return t.ok(now, n, u) && (n.slow || (!u.slow && t.estimate(now, u)+patience >= n.Done))
 	}
 	if group == headGroup {
 		for i, u := range p.nodes {

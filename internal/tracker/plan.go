@@ -29,7 +29,6 @@ const (
 	maxRequests = 4000 // announces per second of more nodes
 
 	sortShare   = 16 // of the pieces, by which a segment must be ahead to be put before another
-	lateShare   = 32 // of the pieces, by which a node is late
 	leastLate   = 8  // late nodes, and one in lateNodes, that are too many for a chain
 	lateNodes   = 20
 	tailGroup   = -1

@@ -106,7 +106,9 @@ func (t *Topology) tooLate(s *segment, n *node) bool {
 		last.rack.class != ordinary && s.nodes[len(s.nodes)-1].Done > n.Done+t.lateBy()
 }
 
-func (t *Topology) lateBy() int { return max(4*t.margin(), t.o.Pieces/lateShare) }
+// lateBy is how many pieces behind a node may be to be waited for by those that it would come before: about what flows in one and a half
+// intervals.
+func (t *Topology) lateBy() int { return 3 * t.margin() }
 
 func (t *Topology) newSegment(key rackKey) *segment {
 	r := t.racks[key]
