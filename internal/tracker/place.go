@@ -136,7 +136,7 @@ func (t *Topology) feeder(n *node) *node {
 }
 
 // judgeFeeder judges the node p of another segment that feeds n, the head of its own. Their places are not swapped: each is in its
-// rack. In a chain a slow disk sinks from trial to trial to the end of its rack, and there it holds back all racks that come after.
+// rack. In a chain a slow disk of which nobody tells sinks from trial to trial to the end of its rack, and holds back all racks after it.
 func (t *Topology) judgeFeeder(now time.Time, n, p *node) {
 	if (p.Busy || p.direct) && !p.slow && p.rate < slowShare*n.fetchRate && t.lead(now, p) > leastLead {
 		t.slow(now, p)

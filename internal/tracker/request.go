@@ -123,33 +123,17 @@ func (r *request) setOwn(key, v string) error {
 	case "sb_rack":
 		return setName(&r.rack, key, v)
 	case "sb_done":
-		n, err := parseInt(key, v)
-		if err != nil {
-			return err
-		}
-		r.done = int(min(n, 1<<31-1))
+		return setNumber(&r.done, key, v, 1<<31-1)
 	case "sb_stall":
 		r.stalled = v == "1"
 	case "sb_busy":
 		r.busy = v == "1"
 	case "sb_speed":
-		n, err := parseInt(key, v)
-		if err != nil {
-			return err
-		}
-		r.speed = int(min(n, maxSpeed))
+		return setNumber(&r.speed, key, v, maxSpeed)
 	case "sb_rate":
-		n, err := parseInt(key, v)
-		if err != nil {
-			return err
-		}
-		r.rate = min(n, maxRate)
+		return setNumber(&r.rate, key, v, maxRate)
 	case "sb_disk":
-		n, err := parseInt(key, v)
-		if err != nil {
-			return err
-		}
-		r.disk = min(n, maxRate)
+		return setNumber(&r.disk, key, v, maxRate)
 	case "sb_lost":
 		return addAddress(&r.lost, key, v)
 	case "sb_bad":
@@ -166,6 +150,16 @@ func addAddress(to *[]netip.AddrPort, key, v string) error {
 	if len(*to) < maxLost {
 		*to = append(*to, netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port()))
 	}
+	return nil
+}
+
+// setNumber takes what is more than most for that.
+func setNumber[N int | int64](to *N, key, v string, most N) error {
+	n, err := parseInt(key, v)
+	if err != nil {
+		return err
+	}
+	*to = N(min(n, int64(most)))
 	return nil
 }
 

@@ -203,12 +203,12 @@ func (t *Topology) portIsFine(n *node) bool {
 	return n.port > 0 && n.low == 0
 }
 
-// flow is what goes from node to node, in bytes per second: by what most ports carry, also when a disk holds it back.
-func (t *Topology) flow() float64 { return max(t.good*t.pieceBytes, t.ports.usual) }
+// capacity is what goes from node to node where no disk holds it back, in bytes per second; 0 while unknown.
+func (t *Topology) capacity() float64 { return max(t.good*t.pieceBytes, t.ports.usual) }
 
-// measureDisk takes the rate of a node's disk. What it takes beyond the flow, until its own cache is full, says nothing.
+// measureDisk takes the rate of a node's disk. What it takes beyond that, until its own cache is full, says nothing.
 func (t *Topology) measureDisk(n *node, r Report) {
-	rate := min(float64(r.Disk), t.flow())
+	rate := min(float64(r.Disk), t.capacity())
 	switch {
 	case rate == 0:
 	case n.diskRate == 0:
@@ -221,7 +221,7 @@ func (t *Topology) measureDisk(n *node, r Report) {
 // diskIsSlow says whether the disk of p, which feeds n, is slow: as much waits for it as may, and it takes much less than n's and than
 // flows. Disks that are all alike, or all get slow when their own caches are full, hold back nobody.
 func (t *Topology) diskIsSlow(n, p *node) bool {
-	need := t.flow()
+	need := t.capacity()
 	if t.shape != chain {
 		need /= 2
 	}
