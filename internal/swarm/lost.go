@@ -58,8 +58,8 @@ func (s *Session) lostUpstreams(u upstreams) []netip.AddrPort {
 	}
 	var connected []netip.AddrPort
 	for _, pc := range s.torrent.Load().PeerConns() {
-		if ap, err := netip.ParseAddrPort(pc.RemoteAddr.String()); err == nil {
-			connected = append(connected, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+		if ap, ok := addrOf(pc); ok {
+			connected = append(connected, ap)
 		}
 	}
 	return u.lost(connected, time.Now())

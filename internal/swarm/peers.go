@@ -141,6 +141,12 @@ func hostOf(pc *torrent.PeerConn) string {
 	return host
 }
 
+// addrOf is where a peer's connection comes from or goes to.
+func addrOf(pc *torrent.PeerConn) (_ netip.AddrPort, ok bool) {
+	ap, err := netip.ParseAddrPort(pc.RemoteAddr.String())
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), err == nil
+}
+
 func (s *Session) addPeers(peers []netip.AddrPort) {
 	if s.store.received() {
 		return // those who need us call us
@@ -167,12 +173,9 @@ func (s *Session) trim(peers []netip.AddrPort) {
 	var old []*torrent.PeerConn
 	named := false
 	for _, pc := range s.torrent.Load().PeerConns() {
-		ap, err := netip.ParseAddrPort(pc.RemoteAddr.String())
-		if err != nil {
-			continue
-		}
-		ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		ap, ok := addrOf(pc)
 		switch {
+		case !ok:
 		case pc.Discovery != torrent.PeerSourceTracker:
 			// A follower that has become the upstream has called this node, from another port, and is not called too.
 			named = named || slices.ContainsFunc(peers, func(p netip.AddrPort) bool { return p.Addr() == ap.Addr() })

@@ -146,6 +146,17 @@ func (im *testImage) blank() *memFile {
 	return &memFile{b: bytes.Repeat([]byte{stale}, int(im.manifest.DiskSize))}
 }
 
+// joinHeld starts node n with a target that takes nothing until release is called, at the end of the test if not before.
+func (r *rig) joinHeld(n int, change func(*NodeOptions)) (s *Session, target *memFile, release func()) {
+	r.t.Helper()
+	target = r.im.blank()
+	target.hold = make(chan struct{})
+	s = r.join(n, target, change)
+	release = sync.OnceFunc(func() { close(target.hold) })
+	r.t.Cleanup(release) // before the session is closed, which would never end
+	return s, target, release
+}
+
 // check compares every used byte with the source and every other byte with what was there before.
 func (im *testImage) check(t testing.TB, target *memFile) {
 	t.Helper()
@@ -268,6 +279,16 @@ func waitPieces(t testing.TB, s *Session, n int) {
 		case <-s.failed:
 			t.Fatal(s.err)
 		default:
+		}
+	}
+}
+
+// waitReceived waits until the session can serve every piece.
+func waitReceived(t testing.TB, s *Session) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !s.store.received(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("stuck: %+v", s.Stats())
 		}
 	}
 }

@@ -92,10 +92,7 @@ func TestHungDisk(t *testing.T) {
 	t.Parallel()
 	im := makeImage(t, 4<<20, 256<<10, imagefmt.Verbatim)
 	r := newRig(t, im, SeederOptions{})
-	target := im.blank()
-	target.hold = make(chan struct{})
-	s := r.join(1, target, func(o *NodeOptions) { o.Stall = time.Second })
-	t.Cleanup(func() { close(target.hold) }) // or the session would never end
+	s, _, _ := r.joinHeld(1, func(o *NodeOptions) { o.Stall = time.Second })
 	var he *HungError
 	if err := wait(t, s); !errors.As(err, &he) || he.Pieces < im.manifest.IndexPieces() || he.Total != im.manifest.Pieces() || he.For < busyStall*time.Second {
 		t.Fatalf("error is %v", err)

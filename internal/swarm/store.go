@@ -258,14 +258,14 @@ func (s *store) finish(piece, gen int) (sum metainfo.Hash, err error) {
 	sum = sha1.Sum(a.buf.data)
 	switch {
 	case !bytes.Equal(sum[:], s.hashes[piece*sha1.Size:][:sha1.Size]):
-		s.end(a)
+		s.end(a, false)
 		s.on.bad(piece)
 		return sum, nil
 	case piece >= s.manifest.IndexPieces():
 		return sum, s.enqueue(a)
 	}
 	first, err := s.acceptIndex(a)
-	s.end(a)
+	s.end(a, false)
 	if err != nil {
 		s.on.fail(err)
 		return metainfo.Hash{}, err
@@ -290,10 +290,13 @@ func (s *store) begin(piece, gen int) (*assembly, error) {
 	return a, nil
 }
 
-// end takes a piece out of the memory of what is under way.
-func (s *store) end(a *assembly) {
+// end takes a piece out of the memory of what is under way, into the cache if it was written.
+func (s *store) end(a *assembly, written bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if written {
+		s.cache.add(a.piece, a.buf)
+	}
 	delete(s.open, a.piece)
 	s.waiting -= a.got
 	s.active--
@@ -342,15 +345,8 @@ func (s *store) write() {
 		s.queue = s.queue[1:]
 		s.mu.Unlock()
 		raw, err := s.writePiece(a)
-		s.mu.Lock()
-		if err == nil {
-			s.cache.add(a.piece, a.buf)
-		} else {
-			s.lost[a.piece] = true
-		}
-		s.mu.Unlock()
-		s.end(a)
-		if err != nil {
+		s.end(a, err == nil)
+		if err != nil { // the piece is served no more: what is read from the target then has another SHA-1
 			s.on.fail(err)
 		} else if a.first {
 			s.on.piece(a.piece, raw)

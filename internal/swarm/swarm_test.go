@@ -352,11 +352,7 @@ func TestRottenTarget(t *testing.T) {
 func TestSlowDisk(t *testing.T) {
 	im := makeImage(t, 64<<20, 1<<20, imagefmt.Verbatim)
 	r := newRig(t, im, SeederOptions{})
-	target := im.blank()
-	target.hold = make(chan struct{})
-	s := r.join(1, target, nil)
-	release := sync.OnceFunc(func() { close(target.hold) })
-	t.Cleanup(release) // or the session would never end
+	s, target, release := r.joinHeld(1, nil)
 	var most int64
 	waiting := func() {
 		s.store.mu.Lock()
@@ -388,20 +384,11 @@ func TestSlowDisk(t *testing.T) {
 }
 
 // TestServedUnwritten: a disk that hangs for a while keeps nobody waiting who takes the image from its node, as long as there is room.
-// The tracker hears of what waits.
 func TestServedUnwritten(t *testing.T) {
 	im := makeImage(t, 8<<20, 256<<10, imagefmt.Verbatim)
 	r := newRig(t, im, SeederOptions{})
-	target := im.blank()
-	target.hold = make(chan struct{})
-	s1 := r.join(1, target, nil)
-	release := sync.OnceFunc(func() { close(target.hold) })
-	t.Cleanup(release)
-	for deadline := time.Now().Add(time.Minute); !s1.store.received(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("stuck: %+v", s1.Stats())
-		}
-	}
+	s1, target, release := r.joinHeld(1, nil)
+	waitReceived(t, s1)
 	sent := r.seeder.Uploaded(im.meta.InfoHash)
 	t2 := im.blank()
 	s2 := r.join(2, t2, nil)
@@ -418,25 +405,50 @@ func TestServedUnwritten(t *testing.T) {
 	im.check(t, target)
 }
 
+// TestTellsOfDisk: the tracker hears of what a node can serve, that much waits for its disk, and what that takes.
+func TestTellsOfDisk(t *testing.T) {
+	im := makeImage(t, 64<<20, 1<<20, imagefmt.Verbatim)
+	r := newRig(t, im, SeederOptions{})
+	told := make(chan url.Values, 1000)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		told <- q.URL.Query()
+		r.tracker.ServeHTTP(w, q)
+	}))
+	t.Cleanup(web.Close)
+	s, target, release := r.joinHeld(1, func(o *NodeOptions) { o.Announce = web.URL + "/announce" })
+	for q := range told {
+		if q.Get("sb_busy") == "" {
+			continue
+		}
+		if done, err := strconv.Atoi(q.Get("sb_done")); err != nil || int64(done)<<20 < busyWaiting || q.Get("sb_disk") != "1" {
+			t.Errorf("%v", q)
+		}
+		break
+	}
+	release()
+	mustWait(t, s)
+	im.check(t, target)
+	for q := range told {
+		if rate, _ := strconv.Atoi(q.Get("sb_disk")); q.Get("event") == "completed" {
+			if rate < 2 || q.Get("sb_busy") != "" {
+				t.Errorf("%v", q)
+			}
+			return
+		}
+	}
+}
+
 // TestCloseDropsUnwritten: what waits for the disk when a session is closed is not written any more.
 func TestCloseDropsUnwritten(t *testing.T) {
 	im := makeImage(t, 8<<20, 256<<10, imagefmt.Verbatim)
 	r := newRig(t, im, SeederOptions{})
-	target := im.blank()
-	target.hold = make(chan struct{})
-	s := r.join(1, target, nil)
-	release := sync.OnceFunc(func() { close(target.hold) })
-	t.Cleanup(release)
+	s, _, release := r.joinHeld(1, nil)
 	closed := func() bool {
 		s.store.mu.Lock()
 		defer s.store.mu.Unlock()
 		return s.store.closed
 	}
-	for deadline := time.Now().Add(time.Minute); !s.store.received(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("stuck: %+v", s.Stats())
-		}
-	}
+	waitReceived(t, s)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
