@@ -178,6 +178,7 @@ func (s *Session) announceLoop() {
 	event, retry := "started", minInterval
 	var peers []netip.AddrPort
 	ups := make(upstreams)
+	failed := false
 	for {
 		asked := event
 		if asked == "" && s.complete() && !s.toldDone {
@@ -192,6 +193,8 @@ func (s *Session) announceLoop() {
 			if a.again > 0 {
 				wait = a.again
 			}
+			s.asking.answer(time.Now(), peers, failed)
+			s.choose()
 			s.trim(peers)
 			ups.named(peers, time.Now())
 		} else if s.ctx.Err() == nil {
@@ -199,6 +202,7 @@ func (s *Session) announceLoop() {
 			wait = spread.Around(wait, 2)
 			s.log.Info("tracker", "err", err)
 		}
+		failed = err != nil
 		s.setAnnounceErr(err)
 		// A failed dial makes the library forget the address: say it again each time.
 		s.addPeers(peers)

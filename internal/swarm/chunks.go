@@ -47,6 +47,7 @@ func (s *Session) callbacks() torrent.Callbacks {
 		ReceivedUsefulData: []func(torrent.ReceivedUsefulDataEvent){s.gotChunk},
 		PeerConnClosed: func(pc *torrent.PeerConn) {
 			s.offers.Delete(pc)
+			s.unasked.Delete(pc)
 			s.wakeUp()
 		},
 		ReadMessage: s.keepFromAsking,
@@ -71,15 +72,17 @@ func ours(pc *torrent.PeerConn) bool {
 // keepFromAsking lets the library believe that ordinary clients choke this node, while chunks are
 // larger than they serve. What they ask for is served. The library's lock is held.
 func (s *Session) keepFromAsking(pc *torrent.PeerConn, m *pp.Message) {
-	if m.Keepalive || s.small.Load() {
+	if m.Keepalive || s.small.Load() && !ours(pc) {
+		return
+	}
+	if ours(pc) {
+		s.keepNode(pc, m)
 		return
 	}
 	switch m.Type {
 	case pp.Unchoke, pp.AllowedFast:
-		if !ours(pc) {
-			m.Type = pp.Choke
-			s.offers.Store(pc, nil)
-		}
+		m.Type = pp.Choke
+		s.offers.Store(pc, nil)
 	case pp.Choke:
 		s.offers.Delete(pc)
 	}

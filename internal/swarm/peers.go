@@ -250,6 +250,9 @@ func (s *Session) watch() {
 			s.wakeUp()
 		}
 		told, busy = now, slow
+		if s.asking.tick(time.Now(), now) {
+			s.choose()
+		}
 		if s.onlyOrdinary() {
 			if err := s.takeSmallChunks(); err != nil {
 				s.fail(err)

@@ -51,11 +51,13 @@ type Session struct {
 	chunks, uploaded             atomic.Int64 // received; sent before the swarm was joined anew
 	small                        atomic.Bool  // chunks are small
 	offers                       sync.Map     // *torrent.PeerConn of ordinary clients that would send some
+	unasked                      sync.Map     // *torrent.PeerConn of nodes that would send some and are not asked
 	zeroed                       atomic.Bool
 	fromServer, fromNodes, wrong atomic.Int64
 	progress                     atomic.Int64 // nanoseconds from joined to the last useful byte or write
 	index                        atomic.Pointer[imagefmt.Index]
 	blame                        blame
+	asking                       asking
 	gauge                        gauge
 	disk                         diskGauge
 
