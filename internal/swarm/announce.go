@@ -206,7 +206,7 @@ func (s *Session) announceLoop() {
 		s.setAnnounceErr(err)
 		// A failed dial makes the library forget the address: say it again each time.
 		s.addPeers(peers)
-		if !s.pause(wait) {
+		if !s.pause(wait, peers, ups) {
 			break
 		}
 	}
@@ -219,7 +219,7 @@ func (s *Session) announceLoop() {
 
 // pause waits, less long when something happened that the tracker should know. It returns false
 // when the session has ended.
-func (s *Session) pause(wait time.Duration) bool {
+func (s *Session) pause(wait time.Duration, peers []netip.AddrPort, ups upstreams) bool {
 	done := s.finished
 	if s.sawDone {
 		done = nil
@@ -229,6 +229,8 @@ func (s *Session) pause(wait time.Duration) bool {
 	least := time.NewTimer(minInterval)
 	defer least.Stop()
 	var wake chan struct{} // not before minInterval
+	hungUp := s.hungUp
+	var dialed <-chan time.Time
 	for {
 		select {
 		case <-s.ctx.Done():
@@ -238,6 +240,12 @@ func (s *Session) pause(wait time.Duration) bool {
 			return true
 		case <-least.C:
 			wake = s.wake
+		case <-hungUp:
+			s.lostUpstreams(ups)
+			s.addPeers(peers)
+			hungUp, dialed = nil, time.After(redialWait)
+		case <-dialed:
+			s.wakeUp()
 		case <-wake:
 			return true
 		case <-timer.C:

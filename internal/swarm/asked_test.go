@@ -22,10 +22,11 @@ type scripted struct {
 	mu      sync.Mutex
 	peers   map[string][]netip.AddrPort // by node
 	answers map[string]int
+	lost    map[string]int // reports of lost upstreams
 }
 
 func newScripted(t *testing.T) (s *scripted, url string) {
-	s = &scripted{peers: make(map[string][]netip.AddrPort), answers: make(map[string]int)}
+	s = &scripted{peers: make(map[string][]netip.AddrPort), answers: make(map[string]int), lost: make(map[string]int)}
 	web := httptest.NewServer(s)
 	t.Cleanup(web.Close)
 	return s, web.URL + "/announce"
@@ -37,6 +38,9 @@ func (s *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	node := q.Get("sb_node")
 	s.answers[node]++
+	if q.Has("sb_lost") {
+		s.lost[node]++
+	}
 	type peer struct {
 		IP   string `bencode:"ip"`
 		Port uint16 `bencode:"port"`
@@ -54,20 +58,22 @@ func (s *scripted) name(node string, peers ...netip.AddrPort) {
 	s.peers[node] = peers
 }
 
-// heard waits for two more announces of a node.
-func (s *scripted) heard(t *testing.T, node string) {
+// heard waits for two more announces of a node and says how many reports of a lost upstream were in them.
+func (s *scripted) heard(t *testing.T, node string) (lost int) {
 	t.Helper()
-	count := func() int {
+	count := func() (answers, lost int) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return s.answers[node]
+		return s.answers[node], s.lost[node]
 	}
-	before := count()
-	for deadline := time.Now().Add(time.Minute); count() < before+2; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("nothing is heard of %s", node)
+	answers, before := count()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if n, lost := count(); n >= answers+2 {
+			return lost - before
 		}
 	}
+	t.Fatalf("nothing is heard of %s", node)
+	return 0
 }
 
 // rigOfTwo are node 1, which has nothing and is named nobody, and node 2, which has everything and has called node 1, as one that takes
@@ -162,6 +168,33 @@ func TestStuckNodeAsksAll(t *testing.T) {
 	t.Parallel()
 	_, s1, _ := rigOfTwo(t, false, false)
 	mustWait(t, s1)
+}
+
+// TestCalledAgain: an upstream that ends the connection, as one does that has left this node as its own upstream, is called again, and not
+// said to be lost.
+func TestCalledAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, makeImage(t, 1<<20, 256<<10, imagefmt.Verbatim), SeederOptions{})
+	tr, announce := newScripted(t)
+	change := func(o *NodeOptions) { o.Announce = announce }
+	s1, s2 := r.join(1, r.im.blank(), change), r.join(2, r.im.blank(), change)
+	tr.name("node1", addrOfNode(s2))
+	var pc *torrent.PeerConn
+	const tries = 5 // a machine that is busy may take longer than redialWait
+	for range tries {
+		pc = connected(t, s1, pc)
+		if tr.heard(t, "node1") > 0 {
+			continue
+		}
+		for _, back := range s2.torrent.Load().PeerConns() {
+			back.Close()
+		}
+		if tr.heard(t, "node1") == 0 {
+			connected(t, s1, pc)
+			return
+		}
+	}
+	t.Errorf("it said %d times that it has lost its upstream", tries)
 }
 
 // TestWhoIsAsked: by the tracker's answers and by how long nothing comes.

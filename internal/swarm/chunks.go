@@ -48,7 +48,7 @@ func (s *Session) callbacks() torrent.Callbacks {
 		PeerConnClosed: func(pc *torrent.PeerConn) {
 			s.offers.Delete(pc)
 			s.unasked.Delete(pc)
-			s.wakeUp()
+			notify(s.hungUp)
 		},
 		ReadMessage: s.keepFromAsking,
 		// It runs before the library takes the peer's limit from the message.

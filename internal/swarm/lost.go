@@ -7,11 +7,15 @@ import (
 	"time"
 )
 
-// dialGrace is how long after a peer was named the first connection may take.
-const dialGrace = dialTimeout + time.Second
+const (
+	// dialGrace is how long after a peer was named the first connection may take.
+	dialGrace = dialTimeout + time.Second
+	// redialWait is how long another one may take after it has ended. A node that had called this one for pieces, and is told of another
+	// upstream, ends the connection that this one takes from it by.
+	redialWait = 250 * time.Millisecond
+)
 
-// upstreams remembers from when on a connection to the peers that the tracker names is missed: at
-// once if there was one.
+// upstreams remembers from when on a connection to the peers that the tracker names is missed; zero: there is one.
 type upstreams map[netip.AddrPort]time.Time
 
 func (u upstreams) named(peers []netip.AddrPort, now time.Time) {
@@ -30,9 +34,12 @@ func (u upstreams) named(peers []netip.AddrPort, now time.Time) {
 // peer opened itself has another port: any connection with its address will do then.
 func (u upstreams) lost(connected []netip.AddrPort, now time.Time) (lost []netip.AddrPort) {
 	for a, missed := range u {
-		if slices.ContainsFunc(connected, func(c netip.AddrPort) bool { return c.Addr() == a.Addr() }) {
-			u[a] = now
-		} else if !now.Before(missed) {
+		switch {
+		case slices.ContainsFunc(connected, func(c netip.AddrPort) bool { return c.Addr() == a.Addr() }):
+			u[a] = time.Time{}
+		case missed.IsZero():
+			u[a] = now.Add(redialWait)
+		case !now.Before(missed):
 			lost = append(lost, a)
 		}
 	}

@@ -20,7 +20,10 @@ func TestLostUpstreams(t *testing.T) {
 	if lost := u.lost([]netip.AddrPort{inbound}, now); len(lost) != 1 || lost[0] != a {
 		t.Errorf("lost are %v, want %v", lost, a)
 	}
-	if lost := u.lost(nil, now); len(lost) != 2 {
+	if lost := u.lost(nil, now); len(lost) != 1 {
+		t.Errorf("lost are %v as soon as a connection has ended", lost)
+	}
+	if lost := u.lost(nil, now.Add(redialWait)); len(lost) != 2 {
 		t.Errorf("lost are %v, want the one that was connected too", lost)
 	}
 	u.named([]netip.AddrPort{c}, now)

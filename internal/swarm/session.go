@@ -38,6 +38,7 @@ type Session struct {
 	finished  chan struct{} // closed: everything is on the target
 	failed    chan struct{} // closed: err is why it will never be
 	wake      chan struct{} // the tracker should hear from us soon
+	hungUp    chan struct{} // a connection ended
 	indexed   chan *imagefmt.Index
 	closeOnce sync.Once
 	closeErr  error
@@ -81,7 +82,7 @@ func Join(ctx context.Context, o NodeOptions) (*Session, error) {
 	s := &Session{
 		o: o, log: o.Logger, joined: time.Now(),
 		finished: make(chan struct{}), failed: make(chan struct{}),
-		indexed: make(chan *imagefmt.Index, 1), wake: make(chan struct{}, 1),
+		indexed: make(chan *imagefmt.Index, 1), wake: make(chan struct{}, 1), hungUp: make(chan struct{}, 1),
 		wanted: make([]bool, o.Manifest.Pieces()),
 	}
 	s.blame.init()
@@ -208,9 +209,12 @@ func (s *Session) quietFor() time.Duration {
 	return time.Since(s.joined) - time.Duration(s.progress.Load())
 }
 
-func (s *Session) wakeUp() {
+func (s *Session) wakeUp() { notify(s.wake) }
+
+// notify leaves word in a channel of one place.
+func notify(c chan struct{}) {
 	select {
-	case s.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
