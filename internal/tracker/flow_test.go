@@ -96,13 +96,13 @@ func checkBooks(t *testing.T, top *Topology) {
 		placed += len(s.nodes)
 	}
 	all := len(top.all)
-	if len(top.nodes) != all || placed != all || top.seen.Len() != all || finished != top.complete || direct != top.direct {
+	if len(top.nodes) != all || placed != all || top.seen.Len() != all || finished != top.complete || direct != top.direct.n {
 		t.Fatalf("books disagree: %d %d %d %d, %d of %d complete, %d of %d direct",
-			all, len(top.nodes), placed, top.seen.Len(), finished, top.complete, direct, top.direct)
+			all, len(top.nodes), placed, top.seen.Len(), finished, top.complete, direct, top.direct.n)
 	}
 	for _, n := range top.all {
-		if n.needed != needed[n] {
-			t.Fatalf("node %s is needed by %d, counted %d", n.Node, needed[n], n.needed)
+		if n.takers.n != needed[n] {
+			t.Fatalf("node %s is needed by %d, counted %d", n.Node, needed[n], n.takers.n)
 		}
 	}
 }

@@ -232,12 +232,12 @@ func (t *Topology) help(now time.Time, n *node, ups []*node) (_ []*node, seeder 
 		if n.Done == 0 && !ups[0].direct || stall < patience {
 			return ups, false
 		}
-	} else if a := t.ahead(now, n, ups); a != nil && (n.losses <= believed || t.direct >= limit) {
+	} else if a := t.ahead(now, n, ups); a != nil && (n.losses <= believed || t.direct.n >= limit) {
 		t.counts.Helped++
 		return append(ups, a), false
 	}
 	// A complete upstream may be unable to read what this one lacks, and one that announces may have a disk that hangs.
-	if t.direct >= limit || n.slow && stall < patience {
+	if t.direct.n >= limit || n.slow && stall < patience {
 		return ups, false
 	}
 	t.counts.Helped++
@@ -350,7 +350,7 @@ func (t *Topology) try(now time.Time, n *node, ups []*node) (_ []*node, seeder b
 		return ups, false
 	}
 	second, seeder := t.upstreams(now, u, nil)
-	if seeder && !n.direct && t.direct >= t.maxDirect() {
+	if seeder && !n.direct && t.direct.n >= t.maxDirect() {
 		return ups, false
 	}
 	if len(second) > 0 && second[0] != n {

@@ -70,6 +70,30 @@ func (s *speeds) slow(class int) bool {
 	return 2*faster > s.sum
 }
 
+// takers counts who takes from one port.
+type takers struct {
+	n     int
+	most  int // lately, until the last change
+	since time.Time
+}
+
+// feeds notes that more or fewer take from a port. It asks for no clock: something was heard just now.
+func (t *Topology) feeds(x *takers, by int) {
+	if t.heard.Sub(x.since) > 2*t.Interval() {
+		x.most = 0
+	}
+	x.most = max(x.most, x.n)
+	x.n, x.since = x.n+by, t.heard
+}
+
+// mostSince is by how many the port was shared at a time since then.
+func (x *takers) mostSince(then time.Time) int {
+	if x.since.After(then) {
+		return max(x.n, x.most)
+	}
+	return x.n
+}
+
 // ports knows what the ports of most nodes carry, in bytes per second.
 type ports struct {
 	usual float64
@@ -87,14 +111,20 @@ func (t *Topology) measure(now time.Time, n *node, r Report) {
 	if r.Rate <= 0 || n.answers < 1 || len(n.ups) > 1 || (len(n.ups) == 1 && n.direct) {
 		return // its sources have just changed, or are several
 	}
-	takers := t.direct
+	from := &t.direct
 	if len(n.ups) == 1 {
-		takers = n.ups[0].needed
+		from = &n.ups[0].takers
 	}
+	takers := from.n
+	most := max(takers, min(maxTakers, from.mostSince(n.seen)))
 	if takers > maxTakers {
 		return // what is left for each is little more than a slow port takes
 	}
 	n.port = float64(r.Rate) * float64(max(1, takers))
+	if most > takers && !n.slow {
+		// For how long it shared the port nobody knows: it carries more than that, but not more than others for what is known.
+		n.port = max(n.port, min(float64(r.Rate)*float64(most), t.ports.usual))
+	}
 	t.usualPort(now)
 	if r.Left > 0 && t.o.Pieces > r.Done {
 		t.pieceBytes = float64(r.Left) / float64(t.o.Pieces-r.Done)
@@ -103,7 +133,7 @@ func (t *Topology) measure(now time.Time, n *node, r Report) {
 		n.port, n.low = 0, 0 // that says nothing of its own port
 		return
 	}
-	if n.port < lowOf(takers)*t.ask() {
+	if n.port < lowOf(most)*t.ask() {
 		n.low++
 	} else {
 		n.low = 0

@@ -620,3 +620,33 @@ func TestLearntIsForgotten(t *testing.T) {
 		}
 	}
 }
+
+// TestPortWasShared: what a node says of its port counts if its upstream fed as many all the time since it was heard last.
+func TestPortWasShared(t *testing.T) {
+	l := sixRunning(t)
+	n := l.top.nodes["n2"]
+	tell := func(lost ...netip.AddrPort) {
+		t.Helper()
+		r := l.report(2)
+		r.Rate, r.Lost = 40e6, lost
+		if p := l.top.Announce(l.now, r); len(p.Upstreams) != 1 || indexOf(p) != 0 {
+			t.Fatalf("takes from %+v", p)
+		}
+	}
+	tell(numbered(1))
+	n.low = 0 // what it said before was of the other one
+	l.now = l.now.Add(900 * time.Millisecond)
+	r := l.report(1)
+	r.Done -= 100
+	if p := l.top.Announce(l.now, r); indexOf(p) == 0 {
+		t.Fatalf("node 1 takes from %+v", p)
+	}
+	l.now = l.now.Add(100 * time.Millisecond)
+	if tell(); n.low != 0 {
+		t.Error("a port that was shared for most of the time counts as its own")
+	}
+	l.now = l.now.Add(time.Second)
+	if tell(); n.low != 1 {
+		t.Errorf("low reports: %d", n.low)
+	}
+}

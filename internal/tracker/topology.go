@@ -70,9 +70,9 @@ type Topology struct {
 	order []*segment // likewise; the segments of a rack follow each other
 
 	complete  int
-	direct    int   // nodes that were told of the seeder
-	compared  bool  // the first node has been compared with others: good is no slow node's rate
-	headIs    *node // that is to be, since headSince
+	direct    takers // nodes that were told of the seeder
+	compared  bool   // the first node has been compared with others: good is no slow node's rate
+	headIs    *node  // that is to be, since headSince
 	headSince time.Time
 
 	shape   shape
@@ -151,7 +151,7 @@ type node struct {
 	trial      trial
 
 	ups    []*node // as it was told last
-	needed int     // unfinished nodes that were told to take from it
+	takers takers  // unfinished nodes that were told to take from it
 	direct bool    // was told of the seeder
 }
 
@@ -343,7 +343,7 @@ func (t *Topology) usable(n *node) bool {
 // Needed says whether an unfinished node takes the image from this one, or soon will.
 func (t *Topology) Needed(name string) bool {
 	n := t.nodes[name]
-	return n != nil && (n.needed > 0 || t.awaited(n))
+	return n != nil && (n.takers.n > 0 || t.awaited(n))
 }
 
 // Len is how many nodes there are.
@@ -353,7 +353,7 @@ func (t *Topology) Len() int { return len(t.all) }
 func (t *Topology) Complete() int { return t.complete }
 
 // Direct is how many unfinished nodes were told of the seeder.
-func (t *Topology) Direct() int { return t.direct }
+func (t *Topology) Direct() int { return t.direct.n }
 
 // Knows says whether the node is arranged.
 func (t *Topology) Knows(name string) bool { return t.nodes[name] != nil }
@@ -369,18 +369,22 @@ func (t *Topology) Sample(n int) []netip.AddrPort {
 
 // told remembers what a node was told, for Needed and for the limit of direct clients.
 func (t *Topology) told(n *node, ups []*node, direct bool) {
-	if n.answers++; !slices.Equal(n.ups, ups) || direct != n.direct {
+	n.answers++
+	same := slices.Equal(n.ups, ups)
+	if !same || direct != n.direct {
 		n.samples, n.answers, n.low = 0, 1, 0
 	}
-	for _, u := range n.ups {
-		u.needed--
+	if !same {
+		for _, u := range n.ups {
+			t.feeds(&u.takers, -1)
+		}
+		for _, u := range ups {
+			t.feeds(&u.takers, 1)
+		}
 	}
 	n.ups = append(n.ups[:0], ups...)
-	for _, u := range n.ups {
-		u.needed++
-	}
 	if direct != n.direct {
-		t.direct += map[bool]int{true: 1, false: -1}[direct]
+		t.feeds(&t.direct, map[bool]int{true: 1, false: -1}[direct])
 		n.direct = direct
 	}
 }
