@@ -196,7 +196,7 @@ func (t *Topology) silentSource(now time.Time, n *node) bool {
 // place answers a node that is not complete.
 func (t *Topology) place(now time.Time, n *node) (p Place) {
 	ups, seeder := t.upstreams(now, n, make([]*node, 0, 4))
-	if !n.Stalled && (len(ups) == 0 || len(n.ups) == 0 || ups[0] != n.ups[0]) {
+	if first(ups) != first(n.ups) || !n.Stalled && len(ups) == 0 {
 		n.helpUntil = time.Time{} // help was against another upstream; the seeder as help or on trial would be kept behind any
 	}
 	if len(ups) == 1 && (ups[0].seg == n.seg || ups[0].Busy || ups[0].direct) {
@@ -214,6 +214,14 @@ func (t *Topology) place(now time.Time, n *node) (p Place) {
 		p.Upstreams = append(p.Upstreams, u.Addr)
 	}
 	return p
+}
+
+// first is the upstream that the plan says, nil for none.
+func first(ups []*node) *node {
+	if len(ups) == 0 {
+		return nil
+	}
+	return ups[0]
 }
 
 // help adds one more source to a stalled node's only one, if that has what the node lacks. If it

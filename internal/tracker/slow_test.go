@@ -621,6 +621,30 @@ func TestLearntIsForgotten(t *testing.T) {
 	}
 }
 
+// TestNoHelpBehindAnother: a stalled node that is given another upstream, in place of one that is lost, has that one alone until it is
+// known whether something comes. Help by the seeder would halve what everybody gets.
+func TestNoHelpBehindAnother(t *testing.T) {
+	l := sixRunning(t)
+	r := l.report(2)
+	r.Done, r.Stalled = r.Done-100, true
+	for range 4 { // node 1 is silent
+		l.top.Announce(l.now, l.report(0))
+		p := l.top.Announce(l.now, r)
+		if p.Seeder || len(p.Upstreams) != 1 {
+			t.Errorf("takes from %+v", p)
+		}
+		if indexOf(p) == 0 {
+			break
+		}
+		l.now = l.now.Add(confirmStall)
+	}
+	l.now = l.now.Add(time.Second)
+	l.top.Announce(l.now, l.report(0))
+	if p := l.top.Announce(l.now, r); !p.Seeder || indexOf(p) != 0 {
+		t.Errorf("stalled behind that one too: %+v", p)
+	}
+}
+
 // TestPortWasShared: what a node says of its port counts if its upstream fed as many all the time since it was heard last.
 func TestPortWasShared(t *testing.T) {
 	l := sixRunning(t)

@@ -70,7 +70,7 @@ func (f *flows) collect(s *sim) {
 	f.list = f.list[:0]
 	for _, i := range s.active {
 		p := &s.peers[i]
-		if p.state != fetching {
+		if p.state != fetching || p.cut {
 			continue
 		}
 		have := f.have(s, p)
@@ -113,7 +113,7 @@ func offer(s *sim, u int32) float64 {
 	if u == seederID {
 		return s.pieces
 	}
-	if p := &s.peers[u]; p.state == fetching || p.state == finished {
+	if p := &s.peers[u]; !p.cut && (p.state == fetching || p.state == finished) {
 		return p.offered
 	}
 	return 0

@@ -50,6 +50,12 @@ func run(args []string, out, errOut io.Writer) error {
 		m.SlowDisk, err = parseNumbers(list)
 		return err
 	})
+	fs.Func("cut", "`NUMBERS` of nodes whose cable is pulled, from 0", func(list string) (err error) {
+		m.Cut, err = parseNumbers(list)
+		return err
+	})
+	fs.DurationVar(&m.CutAt, "cut-at", 0, "when it is pulled")
+	fs.DurationVar(&m.CutFor, "cut-for", 10*time.Second, "for how long")
 	fs.Float64Var(&m.Tells, "tells", 0, "share of the slow nodes whose port tells its speed")
 	fs.Uint64Var(&m.Seed, "seed", 1, "of the random numbers")
 	fs.DurationVar(&m.Limit, "limit", time.Hour, "longest simulated time")
@@ -74,7 +80,7 @@ func run(args []string, out, errOut io.Writer) error {
 	}
 	numbers, err := parseNumbers(*nodes)
 	if err != nil {
-		return err
+		return fmt.Errorf("--nodes: %w", err)
 	}
 	if *all {
 		if *seeds < 1 {
@@ -111,7 +117,7 @@ func parseNumbers(list string) (numbers []int, err error) {
 	for word := range strings.SplitSeq(list, ",") {
 		n, err := strconv.Atoi(word)
 		if err != nil {
-			return nil, fmt.Errorf("--nodes %q: not a number", word)
+			return nil, fmt.Errorf("%q is not a number", word)
 		}
 		numbers = append(numbers, n)
 	}

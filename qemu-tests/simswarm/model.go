@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"swarmboot/internal/tracker"
@@ -25,6 +26,9 @@ type Model struct {
 	SlowRate float64       `json:"slowRate"` // of the ordinary rate
 	Disks    float64       `json:"disks"`    // share of nodes whose disk alone is slow
 	SlowDisk []int         `json:"slowDisk"` // and these
+	Cut      []int         `json:"cut"`      // nodes whose cable is pulled
+	CutAt    time.Duration `json:"cutAt"`    // after the beginning
+	CutFor   time.Duration `json:"cutFor"`   // and put back
 	Tells    float64       `json:"tells"`    // share of the slow nodes that know it: their port says its speed
 	Limit    time.Duration `json:"limit"`    // of simulated time
 
@@ -46,15 +50,16 @@ type Costs struct {
 	// FirstStall is the same before the first byte.
 	FirstStall  time.Duration `json:"firstStall"`
 	StallPieces float64       `json:"stallPieces"`
-	Noise       float64       `json:"noise"` // of measured rates: standard deviation
-	Poll        time.Duration `json:"poll"`  // between two "may I go" of a finished node
+	Noise       float64       `json:"noise"`   // of measured rates: standard deviation
+	Poll        time.Duration `json:"poll"`    // between two "may I go" of a finished node
+	Unheard     time.Duration `json:"unheard"` // from an announce that nobody answers to the next
 }
 
 func defaultCosts() Costs {
 	return Costs{
 		Wire: 1.052, HopPieces: 1.2, HopFixed: 4 * time.Millisecond,
 		Start: 150 * time.Millisecond, Finish: 50 * time.Millisecond,
-		Queue: 512 << 10, Unwritten: 16 << 20, Stall: 750 * time.Millisecond, FirstStall: 3 * time.Second, StallPieces: 12, Poll: time.Second,
+		Queue: 512 << 10, Unwritten: 16 << 20, Stall: 750 * time.Millisecond, FirstStall: 3 * time.Second, StallPieces: 12, Poll: time.Second, Unheard: 5 * time.Second,
 		Noise: 0.1,
 	}
 }
@@ -69,9 +74,10 @@ func (m Model) check() error {
 		{m.Oversub > 0, "oversub"},
 		{m.Port > 0 && m.Server > 0, "rates"},
 		{m.Image > 0 && m.Piece > 0 && m.Image/m.Piece < 1<<24, "image and piece"},
-		{m.Storm >= 0 && m.Limit > 0, "times"},
+		{m.Storm >= 0 && m.Limit > 0 && m.CutAt >= 0 && m.CutFor >= 0, "times"},
+		{!slices.ContainsFunc(m.Cut, func(i int) bool { return i < 0 || i >= m.Nodes }), "cut"},
 		{m.Die >= 0 && m.Die < 1 && m.Slow >= 0 && m.Slow <= 1 && m.SlowRate > 0 && m.Disks >= 0 && m.Disks <= 1, "shares"},
-		{m.Costs.Wire >= 1 && m.Costs.HopPieces >= 0 && m.Costs.HopFixed > 0 && m.Costs.Poll > 0, "costs"},
+		{m.Costs.Wire >= 1 && m.Costs.HopPieces >= 0 && m.Costs.HopFixed > 0 && m.Costs.Poll > 0 && m.Costs.Unheard > 0, "costs"},
 	} {
 		if !c.ok {
 			return fmt.Errorf("%s: out of range", c.what)

@@ -41,6 +41,7 @@ type peer struct {
 	start   time.Duration // first announce
 	dies    time.Duration
 	ended   time.Duration // last piece
+	cut     bool          // its cable is pulled
 	done    float64
 	offered float64 // what it had a step ago: others can have that
 	ups     []int32 // seederID or a node
@@ -138,6 +139,7 @@ func (s *sim) run() {
 			}
 		}
 		s.arrive()
+		s.cable()
 		s.events()
 		s.flow.run(s)
 		s.progress()
@@ -154,6 +156,13 @@ func (s *sim) arrive() {
 	}
 }
 
+// cable pulls cables and puts them back. TCP keeps the connections.
+func (s *sim) cable() {
+	for _, i := range s.m.Cut {
+		s.peers[i].cut = s.now >= s.m.CutAt && s.now < s.m.CutAt+s.m.CutFor
+	}
+}
+
 // events: deaths, announces and goodbyes that are due.
 func (s *sim) events() {
 	keep := s.active[:0]
@@ -163,6 +172,8 @@ func (s *sim) events() {
 		case p.dies <= s.now:
 			p.state = dead // without a word
 			continue
+		case p.cut && p.announce <= s.now:
+			p.announce = s.now + s.m.Costs.Unheard
 		case p.state == fetching && p.announce <= s.now:
 			s.tell(int(i))
 		case p.state == finished && p.announce <= s.now:
