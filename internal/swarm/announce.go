@@ -231,6 +231,7 @@ func (s *Session) pause(wait time.Duration, peers []netip.AddrPort, ups upstream
 	var wake chan struct{} // not before minInterval
 	hungUp := s.hungUp
 	var dialed <-chan time.Time
+	var refused <-chan netip.AddrPort
 	for {
 		select {
 		case <-s.ctx.Done():
@@ -243,8 +244,15 @@ func (s *Session) pause(wait time.Duration, peers []netip.AddrPort, ups upstream
 		case <-hungUp:
 			s.lostUpstreams(ups)
 			s.addPeers(peers)
-			hungUp, dialed = nil, time.After(redialWait)
+			hungUp, dialed, refused = nil, time.After(redialWait), s.refused
+		case a := <-refused:
+			if ups.refuses(a); len(s.lostUpstreams(ups)) > 0 {
+				return true // sooner than minInterval: those behind this node wait too
+			}
 		case <-dialed:
+			if len(s.lostUpstreams(ups)) > 0 {
+				return true
+			}
 			s.wakeUp()
 		case <-wake:
 			return true

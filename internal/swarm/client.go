@@ -74,8 +74,8 @@ func peerDialer(ip net.IP) *net.Dialer {
 	return d
 }
 
-// newClient starts the library. It calls timed, if not nil, for each long message that came.
-func newClient(listen, prefix string, uploadRate int64, cb torrent.Callbacks, timed func(int64, time.Duration), log *slog.Logger) (*client, error) {
+// newClient starts the library.
+func newClient(listen, prefix string, uploadRate int64, cb torrent.Callbacks, ev connEvents, log *slog.Logger) (*client, error) {
 	l, err := listenTCP(listen)
 	if err != nil {
 		return nil, err
@@ -87,8 +87,8 @@ func newClient(listen, prefix string, uploadRate int64, cb torrent.Callbacks, ti
 		return nil, fmt.Errorf("start the BitTorrent client: %w", err)
 	}
 	addr := l.Addr().(*net.TCPAddr)
-	cl.AddDialer(torrent.NetworkDialer{Network: "tcp", Dialer: connDialer{peerDialer(addr.IP), timed}})
-	cl.AddListener(peerListener{l, timed})
+	cl.AddDialer(torrent.NetworkDialer{Network: "tcp", Dialer: connDialer{peerDialer(addr.IP), ev}})
+	cl.AddListener(peerListener{l, ev.timed})
 	return &client{Client: cl, listener: l, port: addr.Port}, nil
 }
 

@@ -3,7 +3,9 @@ package swarm
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -161,6 +163,13 @@ func (m *messages) follow(b []byte) {
 	}
 }
 
+// connEvents are called, if not nil, for each long message that came, from its first bytes on, and for each peer that
+// nobody listens at.
+type connEvents struct {
+	timed   func(bytes int64, took time.Duration)
+	refused func(netip.AddrPort)
+}
+
 // peerListener and connDialer give the library connections of ours.
 type peerListener struct {
 	net.Listener
@@ -177,12 +186,15 @@ func (l peerListener) Accept() (net.Conn, error) {
 
 type connDialer struct {
 	*net.Dialer
-	timed func(int64, time.Duration)
+	connEvents
 }
 
 func (d connDialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := d.Dialer.DialContext(ctx, network, addr)
 	if err != nil {
+		if ap, bad := netip.ParseAddrPort(addr); bad == nil && d.refused != nil && errors.Is(err, syscall.ECONNREFUSED) {
+			d.refused(netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+		}
 		return nil, err
 	}
 	return newPeerConn(c, d.timed), nil

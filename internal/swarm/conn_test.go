@@ -2,11 +2,14 @@ package swarm
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -169,5 +172,31 @@ func TestLittleWaitsUnsent(t *testing.T) {
 	}
 	if unsent == 0 || unsent > 2*mostUnsent {
 		t.Errorf("%d bytes wait unsent, want at most about %d", unsent, mostUnsent)
+	}
+}
+
+// TestDialerTells: of a kernel that refuses the connection, and of nothing else.
+func TestDialerTells(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().(*net.TCPAddr).AddrPort()
+	var told []netip.AddrPort
+	d := connDialer{peerDialer(nil), connEvents{refused: func(a netip.AddrPort) { told = append(told, a) }}}
+	c, err := d.DialContext(t.Context(), "tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	l.Close()
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.DialContext(over, "tcp", addr.String()); err == nil || len(told) > 0 {
+		t.Errorf("given up: %v, told of %v", err, told)
+	}
+	if _, err := d.DialContext(t.Context(), "tcp", addr.String()); err == nil || !slices.Equal(told, []netip.AddrPort{addr}) {
+		t.Errorf("refused: %v, told of %v, want %v", err, told, addr)
 	}
 }

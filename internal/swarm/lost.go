@@ -30,6 +30,13 @@ func (u upstreams) named(peers []netip.AddrPort, now time.Time) {
 	}
 }
 
+// refuses notes that nobody listens where one of them did.
+func (u upstreams) refuses(a netip.AddrPort) {
+	if missed, ok := u[a]; ok && !missed.IsZero() {
+		u[a] = time.Unix(0, 0)
+	}
+}
+
 // lost returns those that were named for a while and are not connected. A connection that such a
 // peer opened itself has another port: any connection with its address will do then.
 func (u upstreams) lost(connected []netip.AddrPort, now time.Time) (lost []netip.AddrPort) {
@@ -56,6 +63,14 @@ func (s *Session) badUpstreams(u upstreams) (bad []netip.AddrPort) {
 		}
 	}
 	return bad
+}
+
+// nobodyListens is told of peers whose kernel refuses connections.
+func (s *Session) nobodyListens(a netip.AddrPort) {
+	select {
+	case s.refused <- a:
+	default: // as many wait to be looked at
+	}
 }
 
 // lostUpstreams are the named peers that the tracker should know to be gone.

@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 )
@@ -25,6 +26,14 @@ func TestLostUpstreams(t *testing.T) {
 	}
 	if lost := u.lost(nil, now.Add(redialWait)); len(lost) != 2 {
 		t.Errorf("lost are %v, want the one that was connected too", lost)
+	}
+	u.lost([]netip.AddrPort{a, b}, now)
+	u.refuses(a)
+	if lost := u.lost([]netip.AddrPort{b}, now); len(lost) != 0 {
+		t.Errorf("lost are %v, of which one was connected", lost)
+	}
+	if u.refuses(a); !slices.Equal(u.lost([]netip.AddrPort{b}, now), []netip.AddrPort{a}) {
+		t.Errorf("it is not lost that refuses a connection: %v", u)
 	}
 	u.named([]netip.AddrPort{c}, now)
 	if lost := u.lost([]netip.AddrPort{c}, now.Add(time.Hour)); len(lost) != 0 || len(u) != 1 {

@@ -38,7 +38,7 @@ func newSeeder(o SeederOptions, prefix string) (*Seeder, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	c, err := newClient(o.Listen, prefix, o.UploadRate, torrent.Callbacks{}, nil, o.Logger)
+	c, err := newClient(o.Listen, prefix, o.UploadRate, torrent.Callbacks{}, connEvents{}, o.Logger)
 	if err != nil {
 		return nil, err
 	}

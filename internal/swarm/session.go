@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"sync"
@@ -35,10 +36,11 @@ type Session struct {
 	// joined carries the monotonic clock's reading: a live system may set its clock by years when it finds a time server.
 	joined time.Time
 
-	finished  chan struct{} // closed: everything is on the target
-	failed    chan struct{} // closed: err is why it will never be
-	wake      chan struct{} // the tracker should hear from us soon
-	hungUp    chan struct{} // a connection ended
+	finished  chan struct{}       // closed: everything is on the target
+	failed    chan struct{}       // closed: err is why it will never be
+	wake      chan struct{}       // the tracker should hear from us soon
+	hungUp    chan struct{}       // a connection ended
+	refused   chan netip.AddrPort // nobody listens there
 	indexed   chan *imagefmt.Index
 	closeOnce sync.Once
 	closeErr  error
@@ -82,7 +84,7 @@ func Join(ctx context.Context, o NodeOptions) (*Session, error) {
 	s := &Session{
 		o: o, log: o.Logger, joined: time.Now(),
 		finished: make(chan struct{}), failed: make(chan struct{}),
-		indexed: make(chan *imagefmt.Index, 1), wake: make(chan struct{}, 1), hungUp: make(chan struct{}, 1),
+		indexed: make(chan *imagefmt.Index, 1), wake: make(chan struct{}, 1), hungUp: make(chan struct{}, 1), refused: make(chan netip.AddrPort, 8),
 		wanted: make([]bool, o.Manifest.Pieces()),
 	}
 	s.blame.init()
@@ -101,7 +103,7 @@ func Join(ctx context.Context, o NodeOptions) (*Session, error) {
 }
 
 func (s *Session) start() (err error) {
-	s.client, err = newClient(s.o.Listen, NodePeerIDPrefix, 0, s.callbacks(), s.timed, s.log)
+	s.client, err = newClient(s.o.Listen, NodePeerIDPrefix, 0, s.callbacks(), connEvents{s.timed, s.nobodyListens}, s.log)
 	if err != nil {
 		return err
 	}
