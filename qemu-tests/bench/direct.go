@@ -78,7 +78,7 @@ func writeOnce(path string, flags int, size int64) (written, error) {
 		return written{}, err
 	}
 	defer f.Close()
-	cpu, start := machineCPU(), time.Now()
+	cpu, start := lab.ReadCPU().Used, time.Now()
 	var next atomic.Int64
 	errs := make([]error, writers)
 	var wg sync.WaitGroup
@@ -100,7 +100,7 @@ func writeOnce(path string, flags int, size int64) (written, error) {
 	if err := errors.Join(append(errs, f.Sync())...); err != nil {
 		return written{}, err
 	}
-	return written{time.Since(start).Seconds(), machineCPU() - cpu}, nil
+	return written{time.Since(start).Seconds(), lab.ReadCPU().Used - cpu}, nil
 }
 
 // aligned returns n bytes that begin where O_DIRECT lets them begin (open(2)): at a page.

@@ -13,8 +13,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -145,21 +143,4 @@ func ownCPU() float64 {
 		return 0
 	}
 	return float64(ru.Utime.Nano()+ru.Stime.Nano()) / 1e9
-}
-
-// machineCPU is what has been used on this machine by anybody, without idle time and what a host above it took, seconds (proc(5), /proc/stat).
-func machineCPU() float64 {
-	s, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0
-	}
-	line, _, _ := strings.Cut(string(s), "\n")
-	total := 0.0
-	for i, f := range strings.Fields(line) {
-		// user nice system idle iowait irq softirq steal guest guest_nice; the last two are in user and nice.
-		if n, err := strconv.ParseFloat(f, 64); err == nil && i >= 1 && i <= 7 && i != 4 && i != 5 {
-			total += n
-		}
-	}
-	return total / 100
 }

@@ -21,6 +21,7 @@ import (
 	"swarmboot/imagefmt"
 	"swarmboot/internal/event"
 	"swarmboot/internal/web"
+	"swarmboot/qemu-tests/lab"
 	"swarmboot/qemu-tests/scenario"
 )
 
@@ -241,13 +242,13 @@ func (b *bench) loopbackLayout(ctx context.Context, layout, disk string, runs in
 
 // deployBeside deploys once and notes what the server and all other programs used meanwhile.
 func (b *bench) deployBeside(ctx context.Context, server int) (deployment, error) {
-	used, machine, start := processCPU(server), machineCPU(), time.Now()
+	used, machine, start := processCPU(server), lab.ReadCPU().Used, time.Now()
 	d, err := b.deployOnce(ctx)
 	if err != nil {
 		return d, err
 	}
 	d.serverCPU = processCPU(server) - used
-	d.others = max(0, machineCPU()-machine-d.serverCPU-d.nodeCPU) / time.Since(start).Seconds()
+	d.others = max(0, lab.ReadCPU().Used-machine-d.serverCPU-d.nodeCPU) / time.Since(start).Seconds()
 	return d, nil
 }
 

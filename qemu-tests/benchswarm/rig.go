@@ -25,7 +25,8 @@ type rig struct {
 	m     *imagefmt.Manifest
 	dir   string
 	plan  *plan
-	known int // nodes on the status page at the end, swarm only
+	known int     // nodes on the status page at the end, swarm only
+	cpu   lab.CPU // at the beginning
 }
 
 func newRig(ctx context.Context, o *options, image string) (*rig, error) {
@@ -43,7 +44,7 @@ func newRig(ctx context.Context, o *options, image string) (*rig, error) {
 		return nil, err
 	}
 	_, name := splitImage(image)
-	return &rig{o: o, rack: rack, image: image, name: name, m: m, dir: dir}, nil
+	return &rig{o: o, rack: rack, image: image, name: name, m: m, dir: dir, cpu: lab.ReadCPU()}, nil
 }
 
 func (r *rig) close() {
@@ -112,15 +113,16 @@ type result struct {
 	CPU       float64   `json:"meanCPUSeconds"`
 	RSS       int64     `json:"largestRSS"`
 	Load      string    `json:"loadAverage"`
+	Stolen    float64   `json:"stolenShare"` // of the processor time that was wanted, by other machines of the host
 	Failed    int       `json:"failed"`
 	Plan      string    `json:"plan"`
 }
 
-const header = "tool    image                    nodes  rate  floor  first median   last  ratio  seeder  peer   cpu s  rss MB  leave s  load  failed  what happened"
+const header = "tool    image                    nodes  rate  floor  first median   last  ratio  seeder  peer   cpu s  rss MB  leave s  load  stolen  failed  what happened"
 
 func (r *result) String() string {
-	return fmt.Sprintf("%-7s %-24s %5d %5d %6.2f %6.2f %6.2f %6.2f  %5.3f  %6.2f %5.2f  %6.1f  %6d  %7.1f  %s  %6d  %s", r.Tool, r.Image, r.Nodes, r.RateMbit,
-		r.Floor, r.First, r.Median, r.Last, r.Ratio, r.Seeder, r.Peer, r.CPU, r.RSS>>20, r.Slowest, r.Load, r.Failed, r.Plan)
+	return fmt.Sprintf("%-7s %-24s %5d %5d %6.2f %6.2f %6.2f %6.2f  %5.3f  %6.2f %5.2f  %6.1f  %6d  %7.1f  %s  %5.1f%%  %6d  %s", r.Tool, r.Image, r.Nodes, r.RateMbit,
+		r.Floor, r.First, r.Median, r.Last, r.Ratio, r.Seeder, r.Peer, r.CPU, r.RSS>>20, r.Slowest, r.Load, 100*r.Stolen, r.Failed, r.Plan)
 }
 
 // floor is the seconds that the image's used bytes take at the rate of a port.
@@ -173,6 +175,7 @@ func (r *rig) result(ctx context.Context, tool string, p *plan, nodes []nodeResu
 		return nil, err
 	}
 	res.Load, _, _ = strings.Cut(string(load), " ")
+	res.Stolen = lab.ReadCPU().Since(r.cpu).StolenShare()
 	return res, nil
 }
 
