@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +25,7 @@ type rig struct {
 	name  string
 	m     *imagefmt.Manifest
 	dir   string
+	bin   string // of swarmboot and deploy
 	plan  *plan
 	known int     // nodes on the status page at the end, swarm only
 	cpu   lab.CPU // at the beginning
@@ -38,13 +40,65 @@ func newRig(ctx context.Context, o *options, image string) (*rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	rack, err := lab.NewRack(ctx, o.nodes+1, o.rate)
-	if err != nil {
-		os.RemoveAll(dir) //nolint:errcheck // the first error is the one to tell
-		return nil, err
+	r := &rig{o: o, m: m, dir: dir}
+	if err := r.load(image); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	_, name := splitImage(image)
-	return &rig{o: o, rack: rack, image: image, name: name, m: m, dir: dir, cpu: lab.ReadCPU()}, nil
+	if r.rack, err = lab.NewRack(ctx, o.nodes+1, o.rate); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	r.cpu = lab.ReadCPU()
+	return r, nil
+}
+
+// load copies the image to where the nodes' disks are. A kernel may drop from memory what a file system on a real disk keeps there (DAMON
+// does so before memory is short), and the server's disk, not the network, would be the limit: seconds in which it sent a third of what its
+// port carries, and once a whole run at 0.7 of it.
+func (r *rig) load(image string) error {
+	_, r.name = splitImage(image)
+	dir := filepath.Join(r.dir, "images")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	r.image = filepath.Join(dir, r.name)
+	for _, ext := range []string{".json", ".torrent", ".payload"} {
+		if err := copyFile(r.image+ext, image+ext); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// programs copies swarmboot and deploy likewise: they are read from where they are while they run.
+func (r *rig) programs() error {
+	r.bin = filepath.Join(r.dir, "bin")
+	if err := os.Mkdir(r.bin, 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{"swarmboot", "deploy"} {
+		to := filepath.Join(r.bin, name)
+		if err := copyFile(to, filepath.Join(r.o.bin, name)); err != nil {
+			return err
+		}
+		if err := os.Chmod(to, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }
 
 func (r *rig) close() {

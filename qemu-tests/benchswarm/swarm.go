@@ -29,6 +29,9 @@ func (r *rig) limit() time.Duration {
 func (r *rig) swarm(ctx context.Context, p *plan) ([]nodeResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.limit())
 	defer cancel()
+	if err := r.programs(); err != nil {
+		return nil, err
+	}
 	srv := &server{r: r}
 	if err := srv.start(ctx); err != nil {
 		return nil, err
@@ -124,7 +127,7 @@ func (r *rig) deploy(ctx context.Context, i int, n *nodeResult, t0 time.Time) {
 		if r.plan.inRack > 0 {
 			args = append(args, "--rack", fmt.Sprintf("rack%d", (i-1)/r.plan.inRack))
 		}
-		cmd, err := r.command(ctx, i, filepath.Join(r.o.bin, "deploy"), args...)
+		cmd, err := r.command(ctx, i, filepath.Join(r.bin, "deploy"), args...)
 		if err != nil {
 			return err
 		}
@@ -182,7 +185,7 @@ type server struct {
 
 func (s *server) start(ctx context.Context) error {
 	dir, _ := splitImage(s.r.image)
-	cmd, err := s.r.command(context.WithoutCancel(ctx), 0, filepath.Join(s.r.o.bin, "swarmboot"), "serve", "--no-netboot", "--images", dir,
+	cmd, err := s.r.command(context.WithoutCancel(ctx), 0, filepath.Join(s.r.bin, "swarmboot"), "serve", "--no-netboot", "--images", dir,
 		"--http", s.r.rack.Address(0)+":"+serverPort, "--bt-listen", s.r.rack.Address(0)+":6881")
 	if err != nil {
 		return err
