@@ -67,7 +67,7 @@ func (a *asking) asks(from netip.Addr) bool {
 
 // asks says whether pieces are asked of a peer. Those that this node has called were named, and are left when others are (trim).
 func (s *Session) asks(pc *torrent.PeerConn) bool {
-	if pc.Discovery == torrent.PeerSourceTracker || fromServer(pc) || !ours(pc) {
+	if !chokingFound || pc.Discovery == torrent.PeerSourceTracker || fromServer(pc) || !ours(pc) {
 		return true
 	}
 	ap, ok := addrOf(pc)
@@ -96,18 +96,14 @@ func (s *Session) choose() {
 	defer unlockClient(s.client.Client)
 	for _, pc := range conns {
 		_, kept := s.unasked.Load(pc)
-		choking := chokes(pc)
-		if choking == nil {
-			return
-		}
 		switch asks := s.asks(pc); {
 		case asks && kept:
 			s.unasked.Delete(pc)
-			*choking = false
+			*chokes(pc) = false
 			needRequests(pc, "named")
-		case !asks && !*choking: // what it was asked for before it will send
+		case !asks && !*chokes(pc): // what it was asked for before it will send
 			s.unasked.Store(pc, nil)
-			*choking = true
+			*chokes(pc) = true
 		}
 	}
 }

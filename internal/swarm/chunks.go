@@ -48,7 +48,7 @@ func (s *Session) callbacks() torrent.Callbacks {
 		PeerConnClosed: func(pc *torrent.PeerConn) {
 			s.offers.Delete(pc)
 			s.unasked.Delete(pc)
-			notify(s.hungUp)
+			notify(s.hungUp, struct{}{})
 		},
 		ReadMessage: s.keepFromAsking,
 		// It runs before the library takes the peer's limit from the message.
@@ -72,11 +72,13 @@ func ours(pc *torrent.PeerConn) bool {
 // keepFromAsking lets the library believe that ordinary clients choke this node, while chunks are
 // larger than they serve. What they ask for is served. The library's lock is held.
 func (s *Session) keepFromAsking(pc *torrent.PeerConn, m *pp.Message) {
-	if m.Keepalive || s.small.Load() && !ours(pc) {
+	switch {
+	case m.Keepalive:
 		return
-	}
-	if ours(pc) {
+	case ours(pc):
 		s.keepNode(pc, m)
+		return
+	case s.small.Load():
 		return
 	}
 	switch m.Type {

@@ -192,8 +192,8 @@ type connDialer struct {
 func (d connDialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := d.Dialer.DialContext(ctx, network, addr)
 	if err != nil {
-		if ap, bad := netip.ParseAddrPort(addr); bad == nil && d.refused != nil && errors.Is(err, syscall.ECONNREFUSED) {
-			d.refused(netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+		if ap, ok := parseAddr(addr); ok && d.refused != nil && errors.Is(err, syscall.ECONNREFUSED) {
+			d.refused(ap)
 		}
 		return nil, err
 	}

@@ -66,12 +66,7 @@ func (s *Session) badUpstreams(u upstreams) (bad []netip.AddrPort) {
 }
 
 // nobodyListens is told of peers whose kernel refuses connections.
-func (s *Session) nobodyListens(a netip.AddrPort) {
-	select {
-	case s.refused <- a:
-	default: // as many wait to be looked at
-	}
-}
+func (s *Session) nobodyListens(a netip.AddrPort) { notify(s.refused, a) }
 
 // lostUpstreams are the named peers that the tracker should know to be gone.
 func (s *Session) lostUpstreams(u upstreams) []netip.AddrPort {

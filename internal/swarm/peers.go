@@ -143,7 +143,11 @@ func hostOf(pc *torrent.PeerConn) string {
 
 // addrOf is where a peer's connection comes from or goes to.
 func addrOf(pc *torrent.PeerConn) (_ netip.AddrPort, ok bool) {
-	ap, err := netip.ParseAddrPort(pc.RemoteAddr.String())
+	return parseAddr(pc.RemoteAddr.String())
+}
+
+func parseAddr(s string) (_ netip.AddrPort, ok bool) {
+	ap, err := netip.ParseAddrPort(s)
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), err == nil
 }
 

@@ -36,11 +36,8 @@ var (
 	chokingOffset, chokingFound = fieldOffset(reflect.TypeFor[torrent.PeerConn](), "peerChoking", reflect.Bool)
 )
 
-// chokes is what the library believes of a peer, nil if that is not to be found. Its lock is held.
+// chokes is what the library believes of a peer, if chokingFound. Its lock is held.
 func chokes(pc *torrent.PeerConn) *bool {
-	if !chokingFound {
-		return nil
-	}
 	return (*bool)(unsafe.Add(unsafe.Pointer(pc), chokingOffset))
 }
 

@@ -211,12 +211,12 @@ func (s *Session) quietFor() time.Duration {
 	return time.Since(s.joined) - time.Duration(s.progress.Load())
 }
 
-func (s *Session) wakeUp() { notify(s.wake) }
+func (s *Session) wakeUp() { notify(s.wake, struct{}{}) }
 
-// notify leaves word in a channel of one place.
-func notify(c chan struct{}) {
+// notify leaves word in a channel that has room.
+func notify[T any](c chan T, word T) {
 	select {
-	case c <- struct{}{}:
+	case c <- word:
 	default:
 	}
 }

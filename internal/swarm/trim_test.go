@@ -39,7 +39,7 @@ func TestTrimAfterSwap(t *testing.T) {
 	if !connected() {
 		t.Error("it has left its only upstream for one that is not there")
 	}
-	s1.trim([]netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.3"), uint16(s2.client.port))})
+	s1.trim([]netip.AddrPort{addrOfNode(s2)})
 	for deadline := time.Now().Add(time.Minute); connected(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it keeps its old upstream")
