@@ -41,7 +41,7 @@ func newRig(ctx context.Context, o *options, image string) (*rig, error) {
 		return nil, err
 	}
 	r := &rig{o: o, m: m, dir: dir}
-	if err := r.load(image); err != nil {
+	if err := errors.Join(r.load(image), r.programs()); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	if r.rack, err = lab.NewRack(ctx, o.nodes+1, o.rate); err != nil {

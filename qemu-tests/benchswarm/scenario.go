@@ -192,8 +192,15 @@ func (o *options) table(ctx context.Context, w io.Writer) error {
 			image = packed
 		}
 		r, err := o.row(ctx, s, image)
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
 			return fmt.Errorf("%s: %w", s.name, err)
+		case err != nil: // the rows of an hour do not end with one
+			missed = append(missed, fmt.Sprintf("%s: %v", s.name, err))
+			if !o.json {
+				fmt.Fprintf(w, "        %s: FAIL %v\n", s.name, err)
+			}
+			continue
 		}
 		all[s.name], r.Scenario = r, s.name
 		for _, v := range s.verdicts(r, all) {

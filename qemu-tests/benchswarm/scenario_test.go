@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"io"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -75,5 +78,24 @@ func TestWanted(t *testing.T) {
 	without, _, _ := (&options{scenarios: "all"}).wanted(false)
 	if len(with) != len(scenarios()) || len(without) != len(with)-2 || !random {
 		t.Errorf("all: %d and %d rows, %v", len(with), len(without), random)
+	}
+}
+
+// A row that cannot be run is missed, and the next ones are run.
+func TestTableGoesOn(t *testing.T) {
+	for _, asJSON := range []bool{false, true} {
+		var out strings.Builder
+		err := (&options{scenarios: "together,killed", image: filepath.Join(t.TempDir(), "none"), json: asJSON}).table(t.Context(), &out)
+		if err == nil || !strings.Contains(err.Error(), "together: ") || !strings.Contains(err.Error(), "killed: ") {
+			t.Errorf("json %v: %v", asJSON, err)
+		}
+		if got := strings.Count(out.String(), "FAIL"); got != 2 && !asJSON || got > 0 && asJSON {
+			t.Errorf("json %v: %s", asJSON, out.String())
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := (&options{scenarios: "together,killed", image: "none"}).table(ctx, io.Discard); err == nil || strings.Contains(err.Error(), "killed") {
+		t.Errorf("interrupted: %v", err)
 	}
 }

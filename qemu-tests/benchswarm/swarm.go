@@ -29,9 +29,6 @@ func (r *rig) limit() time.Duration {
 func (r *rig) swarm(ctx context.Context, p *plan) ([]nodeResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.limit())
 	defer cancel()
-	if err := r.programs(); err != nil {
-		return nil, err
-	}
 	srv := &server{r: r}
 	if err := srv.start(ctx); err != nil {
 		return nil, err

@@ -46,6 +46,7 @@ for_tests=(
   "file:/usr/bin/file"
   "aria2:/usr/bin/aria2c"                         # a foreign BitTorrent client
   "python3-libtorrent:/usr/share/doc/python3-libtorrent" # another one, of EZIO and qBittorrent
+  "udpcast:/usr/bin/udp-sender"                   # one of the tools that the swarm is compared with
   "dnsmasq-base:/usr/sbin/dnsmasq"                # a foreign DHCP server
   "lldpd:/usr/sbin/lldpd"                         # plays a switch that speaks LLDP
   "tcpdump:/usr/bin/tcpdump"                      # sees router advertisements
@@ -55,7 +56,6 @@ for_tests=(
 )
 for_comparison=(
   "opentracker:/usr/bin/opentracker"
-  "udpcast:/usr/bin/udp-sender"
 )
 case ${1:-test} in
   demo) ;;
