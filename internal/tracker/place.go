@@ -35,6 +35,8 @@ const (
 	// sends each byte of it twice.
 	trialPieces = 512
 	trialWait   = 2500 * time.Millisecond
+	// maxJudges is how many nodes one after another make room for another one to be compared with the first: the server may be what is slow.
+	maxJudges = 8
 	// comparePace is how often its follower comes until the first node is compared: the answer goes to the follower, and behind
 	// a slow first node all go at its pace until then.
 	comparePace = 300 * time.Millisecond
@@ -148,10 +150,11 @@ func (t *Topology) judgeFeeder(now time.Time, n, p *node) {
 func (t *Topology) turnAway(now time.Time, n *node, bad []netip.AddrPort) {
 	for _, a := range bad {
 		u := t.addrs[a]
-		if u == nil || u == n || u.seg == nil || u.Complete || u.slow && u.sender || n.blames >= believed {
+		if u == nil || u == n || u.seg == nil || u.Complete || u.bad || n.blames >= believed {
 			continue
 		}
 		n.blames++
+		u.bad = true
 		u.sender = true
 		t.slow(now, u)
 	}
@@ -166,6 +169,7 @@ func (t *Topology) slow(now time.Time, n *node) {
 	}
 	n.trial, n.disk = trial{}, n.Busy
 	t.setSlow(now, n, true)
+	t.believe(now, n)
 }
 
 // again is when a node should come back, if that is sooner than usual: what it said needs to be confirmed.
@@ -335,6 +339,10 @@ func (t *Topology) try(now time.Time, n *node, ups []*node) (_ []*node, seeder b
 		return ups, false
 	}
 	if !now.Before(u.trial.until) {
+		if t.poorJudge(n, u) {
+			t.otherJudge(now, n, u)
+			return t.upstreams(now, n, ups[:0])
+		}
 		if !t.suspect(now, n, u) {
 			return ups, false
 		}
@@ -352,6 +360,9 @@ func (t *Topology) try(now time.Time, n *node, ups []*node) (_ []*node, seeder b
 			return ups, false
 		}
 		t.counts.Trials++
+		if u.direct && u.pos == 0 {
+			n.judged = u
+		}
 		u.trial = trial{now.Add(max(trialTime, 5*t.Interval()/2)), now.Add(trialPause)}
 	}
 	if !n.Stalled && u.Done >= 2*leastLead && u.Done >= n.Done && u.rate >= slowShare*t.usual() && (u.port == 0 || u.port >= slowShare*t.ports.usual) {
@@ -403,15 +414,46 @@ func (t *Topology) suspectHead(now time.Time, u *node) bool {
 		t.compared = true
 		// In the first second what comes to the others has pauses, after which a shaper or a buffer lets a burst pass: they
 		// were seen to say 1.45 times what their ports carry.
-		return u.port < lowShare*t.ports.usual
+		return t.headIsLow(u)
 	}
 	t.compared = now.Sub(t.headSince) >= trialWait
 	return t.compared
 }
 
-// comparing says whether a node's upstream is the first node, and that one not compared yet.
+// comparing says whether a node's upstream is the first node, and that one not compared yet, or not by this node although it has turned
+// out that its port carries less than others. What is known first is of the first nodes, which may be slow all together.
 func (t *Topology) comparing(n, u *node) bool {
-	return t.o.Pieces >= trialPieces && !t.compared && !n.slow && u.direct && u.pos == 0 && !u.Complete
+	return t.o.Pieces >= trialPieces && !n.slow && u.direct && u.pos == 0 && !u.Complete && (!t.compared || n.judged != u && t.headIsLow(u))
+}
+
+// headIsLow says whether the port of the first node carries less than others. So it seems too where the server is what is slow.
+func (t *Topology) headIsLow(u *node) bool {
+	return u.port > 0 && t.ports.known > leastPorts && u.port < lowShare*t.ports.usual
+}
+
+// poorJudge says whether the trial of the first node u told nothing because n, which did not get ahead of it, may itself be slow: whole
+// pieces come to it no faster.
+func (t *Topology) poorJudge(n, u *node) bool {
+	return n.judged == u && n.judge != u && u.direct && u.pos == 0 && t.counts.Judges-t.judges < maxJudges && t.headIsLow(u) && n.port > 0 && n.port < lowShare*t.ports.usual
+}
+
+// otherJudge puts another node in n's place behind the first one, u: of the same rack, one to which pieces come as fast as to others, however
+// seldom. If that one does not get ahead of u either, the server is what is slow. Where there is none n is put behind all, for the next one.
+func (t *Topology) otherJudge(now time.Time, n, u *node) {
+	t.counts.Judges++
+	u.trial = trial{}
+	if n.seg == u.seg {
+		for _, v := range n.seg.nodes[n.pos+1:] {
+			if !v.slow && t.usable(v) && v.port >= fineShare*t.ports.usual {
+				v.judge = u
+				n.seg.swap(n, v)
+				t.dirty = true
+				return
+			}
+		}
+	}
+	t.slow(now, n)
+	t.plan(now)
 }
 
 // lead is how many pieces a node's upstream has that the node may lack.

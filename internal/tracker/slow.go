@@ -23,6 +23,8 @@ const (
 	// slow nodes may well stand side by side.
 	accusers  = 3
 	accuseFor = time.Minute
+	// maxDoubts is how often a node that was found slow is none since its upstream turned out to be slow: where many are, it may well be both.
+	maxDoubts = 2
 	// slowClasses is by how many classes of speed a slow port differs from most: half of the rate.
 	slowClasses = 2
 )
@@ -201,24 +203,42 @@ func (t *Topology) accuse(now time.Time, n, u *node) {
 		return // it is judged first
 	}
 	n.low = 0
+	if u.slow {
+		return // found slow since, by what others say or before n had anything more from it: see measure
+	}
 	if now.Sub(u.accusedAt) > accuseFor {
 		u.accused = u.accused[:0]
 	}
 	if u.accusedAt = now; !slices.Contains(u.accused, n) {
 		u.accused = append(u.accused, n)
 	}
-	if len(u.accused) < accusers || u.slow || u.Complete {
+	if len(u.accused) < accusers || u.Complete {
 		t.slow(now, n)
 		return
 	}
 	u.sender = true
-	t.slow(now, u)
 	for _, v := range u.accused {
-		if v.slow && t.nodes[v.Node] == v {
+		v.cleared = u
+	}
+	t.slow(now, u)
+}
+
+// believe draws the conclusions from a node that was just found slow: what comes through it says nothing of those that it fed. And if
+// it was taken for the cause of another's low rate, together with others, then they were right neither.
+func (t *Topology) believe(now time.Time, n *node) {
+	for _, v := range n.accused {
+		if v.slow && !v.sender && v.slowBehind == n && v.doubts < maxDoubts && t.nodes[v.Node] == v && now.Sub(v.slowSince) < accuseFor {
+			v.doubts++
 			t.acquit(now, v)
 		}
 	}
-	u.accused = nil
+	n.accused = nil
+	u := n.cleared
+	n.cleared = nil
+	if u != nil && u != n.slowBehind && u.slow && u.sender && !u.bad && t.nodes[u.Node] == u {
+		u.sender = false
+		t.acquit(now, u)
+	}
 }
 
 // acquit gives a slow node a place among the others.

@@ -72,6 +72,7 @@ type Topology struct {
 	complete  int
 	direct    takers // nodes that were told of the seeder
 	compared  bool   // the first node has been compared with others: good is no slow node's rate
+	judges    int    // Counts.Judges when nobody fetched
 	headIs    *node  // that is to be, since headSince
 	headSince time.Time
 
@@ -102,6 +103,7 @@ type Counts struct {
 	Moves    int // a segment's head was given another place
 	Told     int // a node was slow by the speed of its port
 	Acquits  int // a slow node was none
+	Judges   int // a node with which the first one was compared in vain lost its place
 	Shapes   int // the shape changed
 }
 
@@ -139,6 +141,9 @@ type node struct {
 	answers    int       // since its upstreams changed
 	calls      int       // announces
 	accused    []*node   // followers that were found slow behind it, lately
+	cleared    *node     // it was found slow behind this one, and not believed, as several were
+	doubts     int       // how often it was found slow and its upstream was it
+	bad        bool      // it has sent bad pieces
 	accusedAt  time.Time //
 	stalls     int       // reports of a stall, one after another
 	cutOff     int       // of them, while its upstream had more than it
@@ -149,6 +154,8 @@ type node struct {
 	avoid      *node // it lost the connection to this one
 	avoidUntil time.Time
 	trial      trial
+	judged     *node // the first node, which was on trial for it
+	judge      *node // the first node, behind which it was put to judge it, as its own port is fine
 
 	ups    []*node // as it was told last
 	takers takers  // unfinished nodes that were told to take from it
@@ -270,7 +277,7 @@ func (t *Topology) update(now time.Time, n *node, r Report) {
 // their first one has to be compared again.
 func (t *Topology) pause() {
 	if t.complete == len(t.all) {
-		t.compared, t.headIs, t.good, t.ports = false, nil, 0, ports{}
+		t.compared, t.judges, t.headIs, t.good, t.ports = false, t.counts.Judges, nil, 0, ports{}
 	}
 }
 

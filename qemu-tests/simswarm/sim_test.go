@@ -147,6 +147,84 @@ func TestSlowOnesAmongRacks(t *testing.T) {
 	}
 }
 
+// slowPorts makes the ports of some nodes slow.
+func slowPorts(s *sim, nodes []int) {
+	for _, i := range nodes {
+		s.peers[i].slow = true
+		s.flow.up[i].cap *= s.m.SlowRate
+		s.flow.down[i].cap *= s.m.SlowRate
+	}
+}
+
+// TestFirstOnesAreSlow: what the first node is compared with is one behind it that is no slow one itself. All of 1,000 nodes took 4.2 × floor
+// when two of twenty slow ones came first.
+func TestFirstOnesAreSlow(t *testing.T) {
+	for _, c := range []struct {
+		nodes, rack, chain, slow int
+		last                     float64
+	}{
+		{8, 8, 0, 1, 1.3}, {8, 8, 0, 2, 2}, {8, 8, 0, 3, 1.8},
+		{60, 1, 0, 2, 1.7},
+		{120, 20, 0, 2, 2.05}, {120, 20, 0, 3, 1.85}, {120, 20, 0, 8, 2.4}, {120, 20, 30, 2, 2.6},
+	} {
+		m := model(c.nodes)
+		m.Rack, m.Oversub, m.Topology.Chain = c.rack, 1, c.chain
+		m.Image, m.Port, m.Server = 2e9, 1e9, 1e9
+		s := newSim(m)
+		var slow []int
+		for i := range c.slow {
+			slow = append(slow, i)
+		}
+		slowPorts(s, slow)
+		s.run()
+		if r := s.result(0); r.Last > c.last || r.Stuck > 0 {
+			t.Errorf("%d nodes, %d in a rack, chain %d, the first %d are slow: the others took %.2f × floor; %+v", c.nodes, c.rack, c.chain, c.slow, r.Last, r.Counts)
+		}
+	}
+}
+
+// TestSlowServer: nodes are compared with the first one only until one was whose own port is fine. The server may be what is slow.
+func TestSlowServer(t *testing.T) {
+	for _, c := range []struct {
+		slow   []int
+		last   float64
+		judges int
+	}{{nil, 4.4, 0}, {[]int{0}, 4.45, 1}, {[]int{1}, 4.6, 1}, {[]int{0, 1}, 4.65, 2}} {
+		m := model(60)
+		m.Image, m.Port, m.Server = 2e9, 1e9, 0.25e9
+		s := newSim(m)
+		slowPorts(s, c.slow)
+		s.run()
+		if r := s.result(0); r.Last > c.last || r.Stuck > 0 || r.Counts.Judges > c.judges || r.Counts.Slowed > 2*len(c.slow) {
+			t.Errorf("slow are %v: %.2f × floor; %+v", c.slow, r.Last, r.Counts)
+		}
+	}
+}
+
+// TestHalfAreSlow: where many are slow those that stand one behind the other are, and are not acquitted again and again.
+func TestHalfAreSlow(t *testing.T) {
+	m := model(300)
+	m.Seed, m.Slow, m.SlowRate = 21, 0.5, 0.3
+	m.Image, m.Piece, m.Port, m.Server = 10e9, 1<<20, 1e9, 1e9
+	if _, r := mustRun(t, m); r.Counts.Acquits > 600 || r.Stuck > 0 {
+		t.Errorf("%.2f × floor; %+v", r.Last, r.Counts)
+	}
+}
+
+// TestNobodyIsLostAmongSlowOnes: an ordinary node that was found slow because of its upstream is put behind all others, where nobody sees what
+// its port carries. In one run of four one stayed there to the end, 4.4 × floor. In seeds 7 and 30 its upstream was found slow a little
+// later, in 120 a little before; in 17 and 33 three slow nodes came one after another, and it was the one before them.
+func TestNobodyIsLostAmongSlowOnes(t *testing.T) {
+	for _, seed := range []uint64{7, 17, 30, 33, 120} {
+		m := model(1000)
+		m.Seed, m.Slow = seed, 0.05
+		m.Image, m.Piece, m.Port, m.Server = 10e9, 1<<20, 1e9, 1e9
+		if _, r := mustRun(t, m); r.Last > 1.6 || r.Stuck > 0 {
+			t.Errorf("seed %d: %.2f × floor; %+v", seed, r.Last, r.Counts)
+		}
+	}
+}
+
 // TestSlowDisks: many slow disks hold back only themselves, also when they are the first ones, and disks that are all alike cost no trial.
 func TestSlowDisks(t *testing.T) {
 	for _, c := range []struct {
