@@ -35,6 +35,7 @@ type options struct {
 	server    fault // kills the server
 	cut       fault
 	slow      fault
+	slowPorts int
 	slowDisk  fault
 	restart   fault
 	scenarios string
@@ -72,6 +73,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.Var(&o.server, "kill-server", "restart the server: 0@SECONDS, or 0@SECONDS+DOWN for DOWN seconds without it (swarm only)")
 	f.Var(&o.cut, "cut", "pull the cables of the first NODE nodes: NODE@SECONDS+DOWN")
 	f.Var(&o.slow, "slow", "give a node a slower port: NODE@MBIT")
+	f.IntVar(&o.slowPorts, "slow-ports", 1, "how many nodes one after another have --slow's port")
 	f.Var(&o.slowDisk, "slow-disk", "give a node a slower disk: NODE@MBYTES (swarm only)")
 	f.Var(&o.restart, "restart", "kill a node and start it again on the same disk: NODE@SECONDS (swarm only)")
 	f.StringVar(&o.scenarios, "scenarios", "", "run the named scenarios, or all, and say which aim each reaches; --image is VERBATIM,PACKED")
@@ -85,8 +87,8 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	if f.NArg() > 0 {
 		return nil, cli.Usagef("unexpected argument %q", f.Arg(0))
 	}
-	if o.nodes < 1 || o.rate < 1 || o.repeat < 1 {
-		return nil, cli.Usagef("--nodes, --rate and --repeat must be at least 1")
+	if o.nodes < 1 || o.rate < 1 || o.repeat < 1 || o.slowPorts < 1 {
+		return nil, cli.Usagef("--nodes, --rate, --repeat and --slow-ports must be at least 1")
 	}
 	if o.foreign < 0 || o.foreign > o.nodes || o.late < 0 {
 		return nil, cli.Usagef("--foreign is at most --nodes, and --late not negative")

@@ -58,6 +58,7 @@ type plan struct {
 	serverAt  time.Duration // 0 is never
 	serverFor time.Duration
 	slowNode  int
+	slowNodes int   // one after another from slowNode on
 	slowRate  int   // Mbit/s of its port, 0 if that is not what is slow
 	slowDisk  int64 // bytes a second of its disk
 	restart   int   // node that is killed and started again on the same disk
@@ -88,10 +89,10 @@ func (o *options) plan(round int) *plan {
 		p.serverAt, p.serverFor = seconds(o.server.value), seconds(o.server.down)
 	}
 	if o.slow.set {
-		p.slowNode, p.slowRate = o.slow.who, int(o.slow.value)
+		p.slowNode, p.slowNodes, p.slowRate = o.slow.who, max(1, o.slowPorts), int(o.slow.value)
 	}
 	if o.slowDisk.set {
-		p.slowNode, p.slowDisk = o.slowDisk.who, int64(o.slowDisk.value*1e6)
+		p.slowNode, p.slowNodes, p.slowDisk = o.slowDisk.who, 1, int64(o.slowDisk.value*1e6)
 	}
 	if o.restart.set {
 		p.restart, p.restartAt = o.restart.who, seconds(o.restart.value)
@@ -152,18 +153,30 @@ func (p *plan) String() string {
 		s = append(s, fmt.Sprintf("node %d restarted at %s", p.restart, p.restartAt.Round(time.Second)))
 	}
 	if p.slowRate > 0 {
-		s = append(s, fmt.Sprintf("node %d at %d Mbit/s", p.slowNode, p.slowRate))
+		last := ""
+		if p.slowNodes > 1 {
+			last = fmt.Sprintf(" to %d", p.slowNode+p.slowNodes-1)
+		}
+		s = append(s, fmt.Sprintf("node %d%s at %d Mbit/s", p.slowNode, last, p.slowRate))
 	}
 	return strings.Join(s, "; ")
 }
 
 // ports sets the port rates that differ.
 func (p *plan) ports(ctx context.Context, r *rig) error {
-	if p.slowNode > r.o.nodes {
-		return fmt.Errorf("node %d is to be slow: there are %d nodes", p.slowNode, r.o.nodes)
+	if last := p.slowNode + p.slowNodes - 1; last > r.o.nodes {
+		return fmt.Errorf("node %d is to be slow: there are %d nodes", last, r.o.nodes)
 	}
 	if p.slowRate == 0 {
 		return nil
 	}
-	return r.rack.SetRate(ctx, p.slowNode, p.slowRate)
+	for i := range p.slowNodes {
+		if err := r.rack.SetRate(ctx, p.slowNode+i, p.slowRate); err != nil {
+			return err
+		}
+	}
+	return nil
 }
+
+// isSlow says whether a node, counted from 1, has a slow port or disk.
+func (p *plan) isSlow(node int) bool { return node >= p.slowNode && node < p.slowNode+p.slowNodes }

@@ -203,7 +203,7 @@ func (r *rig) result(ctx context.Context, tool string, p *plan, nodes []nodeResu
 			res.Failed++
 			continue
 		}
-		if i+1 != p.slowNode && !r.isForeign(i+1) {
+		if !p.isSlow(i+1) && !r.isForeign(i+1) {
 			took = append(took, (n.end - n.start).Seconds())
 		}
 		cpu += n.cpu
@@ -260,7 +260,7 @@ func (r *rig) disk(ctx context.Context, node int) (path string, done func(), err
 	if err := errors.Join(f.Truncate(r.m.DiskSize), f.Close()); err != nil {
 		return "", nil, err
 	}
-	if r.plan.slowDisk == 0 || r.plan.slowNode != node {
+	if r.plan.slowDisk == 0 || !r.plan.isSlow(node) {
 		return path, func() {}, nil
 	}
 	d, err := lab.NewSlowDisk(ctx, path, r.plan.slowDisk)
