@@ -414,7 +414,7 @@ func (t *Topology) suspectHead(now time.Time, u *node) bool {
 		t.compared = true
 		// In the first second what comes to the others has pauses, after which a shaper or a buffer lets a burst pass: they
 		// were seen to say 1.45 times what their ports carry.
-		return t.headIsLow(u)
+		return t.lessThanOthers(u)
 	}
 	t.compared = now.Sub(t.headSince) >= trialWait
 	return t.compared
@@ -423,18 +423,13 @@ func (t *Topology) suspectHead(now time.Time, u *node) bool {
 // comparing says whether a node's upstream is the first node, and that one not compared yet, or not by this node although it has turned
 // out that its port carries less than others. What is known first is of the first nodes, which may be slow all together.
 func (t *Topology) comparing(n, u *node) bool {
-	return t.o.Pieces >= trialPieces && !n.slow && u.direct && u.pos == 0 && !u.Complete && (!t.compared || n.judged != u && t.headIsLow(u))
-}
-
-// headIsLow says whether the port of the first node carries less than others. So it seems too where the server is what is slow.
-func (t *Topology) headIsLow(u *node) bool {
-	return u.port > 0 && t.ports.known > leastPorts && u.port < lowShare*t.ports.usual
+	return t.o.Pieces >= trialPieces && !n.slow && u.direct && u.pos == 0 && !u.Complete && (!t.compared || n.judged != u && u.lows >= lowReports)
 }
 
 // poorJudge says whether the trial of the first node u told nothing because n, which did not get ahead of it, may itself be slow: whole
 // pieces come to it no faster.
 func (t *Topology) poorJudge(n, u *node) bool {
-	return n.judged == u && n.judge != u && u.direct && u.pos == 0 && t.counts.Judges-t.judges < maxJudges && t.headIsLow(u) && n.port > 0 && n.port < lowShare*t.ports.usual
+	return n.judged == u && n.judge != u && u.direct && u.pos == 0 && t.counts.Judges-t.judges < maxJudges && t.lessThanOthers(u) && t.lessThanOthers(n)
 }
 
 // otherJudge puts another node in n's place behind the first one, u: of the same rack, one to which pieces come as fast as to others, however

@@ -128,6 +128,11 @@ func (t *Topology) measure(now time.Time, n *node, r Report) {
 		n.port = max(n.port, min(float64(r.Rate)*float64(most), t.ports.usual))
 	}
 	t.usualPort(now)
+	if t.lessThanOthers(n) {
+		n.lows++
+	} else {
+		n.lows = 0
+	}
 	if r.Left > 0 && t.o.Pieces > r.Done {
 		t.pieceBytes = float64(r.Left) / float64(t.o.Pieces-r.Done)
 	}
@@ -140,6 +145,11 @@ func (t *Topology) measure(now time.Time, n *node, r Report) {
 	} else {
 		n.low = 0
 	}
+}
+
+// lessThanOthers says whether a port carries less than others do, whatever the reason: the server may be what is slow.
+func (t *Topology) lessThanOthers(n *node) bool {
+	return n.port > 0 && t.ports.known > leastPorts && n.port < lowShare*t.ports.usual
 }
 
 func lowOf(takers int) float64 {

@@ -138,6 +138,33 @@ func TestFirstNodeCompared(t *testing.T) {
 	}
 }
 
+// TestFirstNodeComparedAgain: one low report of a first node that has been compared, such as while the server's disk is busy, costs nobody a
+// trial; two do, once.
+func TestFirstNodeComparedAgain(t *testing.T) {
+	l := sixRunning(t)
+	second := func(rate int64) bool {
+		l.rates[0], l.rates[1] = rate, rate
+		l.round(6)
+		return l.place[1].Seeder
+	}
+	for i, rate := range []int64{20e6, 0, 20e6, 0} {
+		if second(rate) {
+			t.Fatalf("round %d: the second is given the seeder", i)
+		}
+	}
+	if second(20e6) || !second(20e6) {
+		t.Errorf("two low reports: %+v, %+v", l.place[1], l.top.Counts())
+	}
+	for i := range 20 {
+		if second(0) && i > 3 {
+			t.Fatalf("%d rounds later: %+v", i, l.place[1])
+		}
+	}
+	if c := l.top.Counts(); c.Trials != 1 || c.Judges > 0 || c.Slowed > 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
 // TestFirstNodeOfAnotherBatch: what was learnt of nodes that are done says nothing of the first of those that come later.
 func TestFirstNodeOfAnotherBatch(t *testing.T) {
 	for _, leave := range []bool{true, false} {

@@ -137,7 +137,8 @@ type node struct {
 	proved     bool      // it is not slow, whatever the speed of its port
 	speedClass int       // counted in Topology.speeds
 	port       float64   // what it and its upstream were seen to carry, bytes per second; 0 while unknown
-	low        int       // reports of less than others carry, one after another
+	low        int       // reports of less than others carry, and than flows, one after another
+	lows       int       // of less than others carry
 	answers    int       // since its upstreams changed
 	calls      int       // announces
 	accused    []*node   // followers that were found slow behind it, lately
