@@ -360,7 +360,7 @@ func (t *Topology) try(now time.Time, n *node, ups []*node) (_ []*node, seeder b
 			return ups, false
 		}
 		t.counts.Trials++
-		if u.direct && u.pos == 0 {
+		if u.isFirst() {
 			n.judged = u
 		}
 		u.trial = trial{now.Add(max(trialTime, 5*t.Interval()/2)), now.Add(trialPause)}
@@ -420,16 +420,19 @@ func (t *Topology) suspectHead(now time.Time, u *node) bool {
 	return t.compared
 }
 
+// isFirst says whether a node is the first one, which all others hang on.
+func (n *node) isFirst() bool { return n.direct && n.pos == 0 }
+
 // comparing says whether a node's upstream is the first node, and that one not compared yet, or not by this node although it has turned
 // out that its port carries less than others. What is known first is of the first nodes, which may be slow all together.
 func (t *Topology) comparing(n, u *node) bool {
-	return t.o.Pieces >= trialPieces && !n.slow && u.direct && u.pos == 0 && !u.Complete && (!t.compared || n.judged != u && u.lows >= lowReports)
+	return t.o.Pieces >= trialPieces && !n.slow && u.isFirst() && !u.Complete && (!t.compared || n.judged != u && u.lows >= lowReports)
 }
 
 // poorJudge says whether the trial of the first node u told nothing because n, which did not get ahead of it, may itself be slow: whole
 // pieces come to it no faster.
 func (t *Topology) poorJudge(n, u *node) bool {
-	return n.judged == u && n.judge != u && u.direct && u.pos == 0 && t.counts.Judges-t.judges < maxJudges && t.lessThanOthers(u) && t.lessThanOthers(n)
+	return n.judged == u && n.judge != u && u.isFirst() && t.counts.Judges-t.judges < maxJudges && t.lessThanOthers(u) && t.lessThanOthers(n)
 }
 
 // otherJudge puts another node in n's place behind the first one, u: of the same rack, one to which pieces come as fast as to others, however
