@@ -93,14 +93,20 @@ func TestNobodyIsStuck(t *testing.T) {
 	}
 }
 
+// slowPorts makes the ports of some nodes slow.
+func slowPorts(s *sim, nodes []int) {
+	for _, i := range nodes {
+		s.peers[i].slow = true
+		s.flow.up[i].cap *= s.m.SlowRate
+		s.flow.down[i].cap *= s.m.SlowRate
+	}
+}
+
 // TestSlowNodes: one slow node of 8, wherever it is, holds nobody back for long.
 func TestSlowNodes(t *testing.T) {
 	for slow := range 8 {
 		s := newSim(model(8))
-		p := &s.peers[slow]
-		p.slow = true
-		s.flow.up[slow].cap *= 0.25
-		s.flow.down[slow].cap *= 0.25
+		slowPorts(s, []int{slow})
 		s.run()
 		if r := s.result(0); r.Last > 1.20 || r.Stuck > 0 {
 			t.Errorf("node %d is slow: the others took %.2f × floor; %+v", slow, r.Last, r.Counts)
@@ -132,10 +138,7 @@ func TestSlowOnesAmongRacks(t *testing.T) {
 				}
 				s := newSim(m)
 				if !disk {
-					p := &s.peers[slow]
-					p.slow = true
-					s.flow.up[slow].cap *= m.SlowRate
-					s.flow.down[slow].cap *= m.SlowRate
+					slowPorts(s, []int{slow})
 				}
 				s.run()
 				// That its port is fine does not bring back one whose disk is slow, again and again.
@@ -147,17 +150,8 @@ func TestSlowOnesAmongRacks(t *testing.T) {
 	}
 }
 
-// slowPorts makes the ports of some nodes slow.
-func slowPorts(s *sim, nodes []int) {
-	for _, i := range nodes {
-		s.peers[i].slow = true
-		s.flow.up[i].cap *= s.m.SlowRate
-		s.flow.down[i].cap *= s.m.SlowRate
-	}
-}
-
 // TestFirstOnesAreSlow: what the first node is compared with is one behind it that is no slow one itself. All of 1,000 nodes took 4.2 × floor
-// when two of twenty slow ones came first.
+// when the first two were slow.
 func TestFirstOnesAreSlow(t *testing.T) {
 	for _, c := range []struct {
 		nodes, rack, chain, slow int
