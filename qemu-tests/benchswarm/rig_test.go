@@ -3,45 +3,30 @@ package main
 import (
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
+
+	"swarmboot/internal/tooltest"
 )
 
 // smallImage makes an image of a disk with one file system, DIR/NAME.
 func smallImage(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	raw, files := filepath.Join(dir, "small.raw"), filepath.Join(dir, "files")
+	raw, files, image := filepath.Join(dir, "small.raw"), filepath.Join(dir, "files"), filepath.Join(dir, "small")
 	content := make([]byte, 8<<20)
-	_, _ = rand.NewChaCha8([32]byte{1}).Read(content)
+	rand.NewChaCha8([32]byte{1}).Read(content) //nolint:errcheck // never fails
 	if err := os.Mkdir(files, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(files, "content"), content, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(raw, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(raw, 64<<20); err != nil {
-		t.Fatal(err)
-	}
-	tool(t, "label: gpt\nstart=2048, size=65536\n", "sfdisk", "-q", raw)
-	tool(t, "", "mke2fs", "-q", "-t", "ext4", "-E", "offset=1048576", "-d", files, raw, "32M")
-	image := filepath.Join(dir, "small")
-	tool(t, "", "../../build/bin/swarmboot", "image", "create", "--layout", "verbatim", raw, image)
+	tooltest.Run(t, "truncate", "-s", "64M", raw)
+	tooltest.Run(t, "sgdisk", "--new", "1:2048:+32M", raw)
+	tooltest.Run(t, "mke2fs", "-q", "-t", "ext4", "-E", "offset=1048576", "-d", files, raw, "32M")
+	tooltest.Run(t, "../../build/bin/swarmboot", "image", "create", "--layout", "verbatim", raw, image)
 	return image
-}
-
-func tool(t *testing.T, stdin, name string, args ...string) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.Stdin = strings.NewReader(stdin)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", name, err, out)
-	}
 }
 
 // An hour of rows is no time to learn that a tool's run does not even start. aria2's needs opentracker, which is a service that Debian

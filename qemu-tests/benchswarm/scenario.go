@@ -93,7 +93,7 @@ func scenarios() []scenario {
 			inOrder(o)
 			o.inRack, o.slow = 1, at(1, float64(o.rate)/4, 0)
 		}},
-		// With the first one alone as slow, its follower is what tells. No aim was given; everybody's pace was that of the two: 4.2.
+		// The follower of a slow first node shows that it is slow; here the follower is slow too, and all had the pace of the two: 4.2.
 		scenario{name: "slow-ports-1-2", judge: within(1.5), set: func(o *options, _ float64) {
 			inOrder(o)
 			o.slow, o.slowPorts = at(1, float64(o.rate)/4, 0), min(2, o.nodes)
